@@ -1,2 +1,43 @@
-//! (skeleton)
-fn main() {}
+//! hark's own build, test and fuzz commands: `cargo xtask <command>`.
+//!
+//! One file for each command. This crate stays quick to build: it knows
+//! neither the app nor the model runtime, and drives cargo and the other tools
+//! as child processes, whose output reaches the caller untouched.
+
+mod fuzz;
+mod no_std;
+mod packages;
+mod process;
+mod steps;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Test(test::Args),
+    Fuzz(fuzz::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Test(args) => test::handle(&args),
+        Command::Fuzz(args) => fuzz::handle(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
