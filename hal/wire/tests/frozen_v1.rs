@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{bytes, encoded, frozen};
+use common::{READING, bytes, encoded, frozen};
 use hark_wire::{
     CHANNELS_MAX, Channel, Config, DecodeError, FIRMWARE_MAX, FRAME_MAX, Health, Hello, LABEL_MAX,
     LOG_MAX, Log, Message, NAME_MAX, Reading, UNIT_MAX, decode,
@@ -45,6 +45,20 @@ fn intact_frames_that_are_no_message_are_rejected_with_the_reason() {
     assert_decoded(bool_of_2, Err(DecodeError::Body));
     let one_value_of_two = "08 01 01 01 01 02 02 e0 03 71 3e 00";
     assert_decoded(one_value_of_two, Err(DecodeError::Body));
+}
+
+#[test]
+fn the_spec_states_the_bounds_and_the_worked_example() {
+    let spec = include_str!("../SPEC.md");
+    for stated in [
+        format!("frame: {READING}\n"),
+        format!("has {FRAME_MAX} bytes with its"),
+        format!("text ≤ {NAME_MAX} bytes; firmware: text ≤ {FIRMWARE_MAX};"),
+        format!("list ≤ {CHANNELS_MAX} of (name: text ≤ {LABEL_MAX}; unit: text ≤ {UNIT_MAX};"),
+        format!("list ≤ {LOG_MAX} of `u8`"),
+    ] {
+        assert!(spec.contains(&stated), "SPEC.md lacks {stated:?}");
+    }
 }
 
 #[test]
