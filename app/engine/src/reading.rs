@@ -6,7 +6,7 @@ pub const CHANNELS_MAX: usize = hark_wire::CHANNELS_MAX;
 /// One reading of one sensor, in the order of the schema's channels.
 ///
 /// Nothing is validated yet: a value may be NaN, absurd or old.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Reading {
     /// The node's own count of its readings, if it sends one.
     pub sequence: Option<u64>,
@@ -42,5 +42,14 @@ impl Reading {
     /// The values, to be filled by a decoder.
     pub fn values_mut(&mut self) -> &mut [f32] {
         &mut self.values[..usize::from(self.channels)]
+    }
+}
+
+impl PartialEq for Reading {
+    /// Compares the channels in use; as for any float, NaN differs from NaN.
+    fn eq(&self, other: &Self) -> bool {
+        self.sequence == other.sequence
+            && self.timestamp_us == other.timestamp_us
+            && self.values() == other.values()
     }
 }

@@ -1,0 +1,308 @@
+//! Reading to sample: schema, range, rate of change, sequence and age.
+//!
+//! The order is fixed, so that a reading has one reason: sequence, then age,
+//! then values. A duplicate or a reordered reading leaves no trace in the
+//! window; any other refused reading leaves a gap of one.
+//!
+//! Age needs no synchronised clocks. For a node that counts its own time the
+//! offset of arrival to timestamp is compared with the smallest offset seen,
+//! which is the fastest that the path has ever been; that minimum leaks upward
+//! by [`DRIFT_PPM`], so that a slow node clock does not age its readings.
+
+use crate::{CHANNELS_MAX, Reading, Rejection, Schema};
+
+/// Consecutive backward steps, each one after the other, that are taken for a
+/// node that started again rather than for late packets.
+const RESTART_AFTER: u32 = 3;
+/// A jump ahead by more is a node that counts from elsewhere, not a gap: at ten
+/// readings a second it would be a day.
+const AHEAD_MAX: u64 = 1 << 20;
+/// How far a node's crystal may run slow; 100 ppm is a poor one.
+const DRIFT_PPM: u64 = 100;
+/// Without sequence and timestamp, a silence of this many periods is a gap.
+const SILENT_PERIODS: f64 = 10.0;
+
+/// The moment of an event: a monotonic clock, and the wall clock beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Microseconds of a clock that never steps.
+    pub mono_us: u64,
+    /// Microseconds since the Unix epoch; may step.
+    pub utc_us: i64,
+}
+
+/// What a reading's timestamp counts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NodeClock {
+    /// Timestamps are carried along, but say nothing about age.
+    #[default]
+    None,
+    /// The node's own clock, such as the time since its start.
+    Node,
+    /// The Unix epoch, from a synchronised clock.
+    Utc,
+}
+
+/// A reading that passed validation; nobody checks it again.
+pub(crate) struct Sample<'a> {
+    pub(crate) reading: &'a Reading,
+    /// Readings that should have come before this one and did not.
+    pub(crate) missed: u64,
+    /// The node started again since the last sample, so that nobody knows how
+    /// many are missing.
+    pub(crate) is_restart: bool,
+}
+
+/// The last readings of one sensor, as far as the next one is judged by them.
+#[derive(Clone, Debug)]
+pub(crate) struct Validator {
+    sequence: SequenceState,
+    /// The last reading in range, accepted or not: the rate of change is taken
+    /// from here, so that a step costs one rejection and not all that follow.
+    values: [f32; CHANNELS_MAX],
+    has_values: bool,
+    timestamp_us: Option<i64>,
+    arrival_us: u64,
+    /// Smallest arrival − timestamp seen, and when; of [`NodeClock::Node`].
+    offset_min: Option<(i64, u64)>,
+    /// Readings missing or refused since the last sample.
+    missed: u64,
+    /// The node started again since the last sample.
+    is_restart: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct SequenceState {
+    last: Option<u64>,
+    /// Bit `i` is set if `last − i` has been seen.
+    seen: u64,
+    backward: Option<u64>,
+    backward_run: u32,
+}
+
+impl Validator {
+    pub(crate) fn new() -> Self {
+        Self {
+            sequence: SequenceState::default(),
+            values: [0.0; CHANNELS_MAX],
+            has_values: false,
+            timestamp_us: None,
+            arrival_us: 0,
+            offset_min: None,
+            missed: 0,
+            is_restart: false,
+        }
+    }
+
+    /// Judges one reading.
+    pub(crate) fn validate<'a>(
+        &mut self,
+        schema: &Schema,
+        clock: NodeClock,
+        reading: &'a Reading,
+        now: Now,
+    ) -> Result<Sample<'a>, Rejection> {
+        let step = self.sequence.handle(reading.sequence)?;
+        let result = self
+            .check_age(schema, clock, reading, now)
+            .and_then(|()| self.check_values(schema, reading, now));
+        self.missed = self.missed.saturating_add(match step {
+            Step::Skipped(count) => count,
+            Step::Restart => 0,
+            Step::Uncounted => self.missed_by_time(schema, reading, now),
+        });
+        self.is_restart |= step == Step::Restart;
+        self.timestamp_us = reading.timestamp_us;
+        self.arrival_us = now.mono_us;
+        if let Err(reason) = result {
+            self.missed = self.missed.saturating_add(1);
+            return Err(reason);
+        }
+        Ok(Sample {
+            reading,
+            missed: std::mem::take(&mut self.missed),
+            is_restart: std::mem::take(&mut self.is_restart),
+        })
+    }
+
+    fn check_age(
+        &mut self,
+        schema: &Schema,
+        clock: NodeClock,
+        reading: &Reading,
+        now: Now,
+    ) -> Result<(), Rejection> {
+        let (Some(age_max_ms), Some(timestamp_us)) = (schema.age_max_ms, reading.timestamp_us)
+        else {
+            return Ok(());
+        };
+        let age_us = match clock {
+            NodeClock::None => return Ok(()),
+            NodeClock::Utc => now.utc_us.saturating_sub(timestamp_us),
+            NodeClock::Node => self.relative_age_us(timestamp_us, now.mono_us),
+        };
+        let age_max_us = (age_max_ms * 1e3) as i64;
+        if age_us > age_max_us {
+            return Err(Rejection::Stale);
+        }
+        if age_us < -age_max_us {
+            return Err(Rejection::Future);
+        }
+        Ok(())
+    }
+
+    /// How much longer than the fastest ever this reading was under way.
+    fn relative_age_us(&mut self, timestamp_us: i64, mono_us: u64) -> i64 {
+        let offset = (mono_us as i64).saturating_sub(timestamp_us);
+        let went_back = self.timestamp_us.is_some_and(|last| timestamp_us < last);
+        let leaked = self.offset_min.filter(|_| !went_back).map(|(min, since)| {
+            let drift = mono_us.saturating_sub(since) / 1_000_000 * DRIFT_PPM;
+            min.saturating_add(drift as i64)
+        });
+        match leaked {
+            Some(min) if min <= offset => offset.saturating_sub(min),
+            _ => {
+                self.offset_min = Some((offset, mono_us));
+                0
+            }
+        }
+    }
+
+    fn check_values(
+        &mut self,
+        schema: &Schema,
+        reading: &Reading,
+        now: Now,
+    ) -> Result<(), Rejection> {
+        let values = reading.values();
+        if values.len() != schema.channels.len() {
+            return Err(Rejection::ChannelCount);
+        }
+        for (channel, (declared, &x)) in (0_u8..).zip(schema.channels.iter().zip(values)) {
+            if !x.is_finite() {
+                return Err(Rejection::NotFinite { channel });
+            }
+            if x < declared.min || x > declared.max {
+                return Err(Rejection::Range { channel });
+            }
+        }
+        let result = self.check_rates(schema, reading, now);
+        self.values[..values.len()].copy_from_slice(values);
+        self.has_values = true;
+        result
+    }
+
+    fn check_rates(&self, schema: &Schema, reading: &Reading, now: Now) -> Result<(), Rejection> {
+        if !self.has_values {
+            return Ok(());
+        }
+        let elapsed_s = self.elapsed_s(schema, reading, now);
+        let channels = schema.channels.iter().zip(reading.values());
+        for (channel, ((declared, &x), &last)) in (0_u8..).zip(channels.zip(&self.values)) {
+            let is_too_fast = declared
+                .rate_max
+                .is_some_and(|max| f64::from((x - last).abs()) > f64::from(max) * elapsed_s);
+            if is_too_fast {
+                return Err(Rejection::RateOfChange { channel });
+            }
+        }
+        Ok(())
+    }
+
+    /// Time since the last reading, by timestamps where both have one. Never
+    /// less than a period: jitter must not make a change look faster.
+    fn elapsed_s(&self, schema: &Schema, reading: &Reading, now: Now) -> f64 {
+        let elapsed_us = match (self.timestamp_us, reading.timestamp_us) {
+            (Some(last), Some(this)) => this.saturating_sub(last).max(0) as f64,
+            _ => now.mono_us.saturating_sub(self.arrival_us) as f64,
+        };
+        (elapsed_us / 1e6).max(schema.period_ms / 1e3)
+    }
+
+    /// Readings missing by the clock, for sources that count none.
+    fn missed_by_time(&self, schema: &Schema, reading: &Reading, now: Now) -> u64 {
+        if self.arrival_us == 0 {
+            return 0;
+        }
+        let period_us = schema.period_ms * 1e3;
+        if let (Some(last), Some(this)) = (self.timestamp_us, reading.timestamp_us) {
+            let periods = this.saturating_sub(last) as f64 / period_us;
+            // Cast: saturates at both ends, as wanted for absurd timestamps.
+            return (periods.round() as u64).saturating_sub(1);
+        }
+        let silence = now.mono_us.saturating_sub(self.arrival_us) as f64 / period_us;
+        if silence > SILENT_PERIODS {
+            silence as u64
+        } else {
+            0
+        }
+    }
+}
+
+/// What a sequence number says about the readings before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// So many were skipped.
+    Skipped(u64),
+    /// The count began anew.
+    Restart,
+    /// There are no sequence numbers.
+    Uncounted,
+}
+
+impl SequenceState {
+    fn handle(&mut self, sequence: Option<u64>) -> Result<Step, Rejection> {
+        let Some(sequence) = sequence else {
+            return Ok(Step::Uncounted);
+        };
+        let Some(last) = self.last else {
+            self.restart_at(sequence);
+            return Ok(Step::Skipped(0));
+        };
+        if sequence > last {
+            let ahead = sequence - last;
+            if ahead > AHEAD_MAX {
+                self.restart_at(sequence);
+                return Ok(Step::Restart);
+            }
+            self.seen = if ahead < 64 {
+                self.seen << ahead | 1
+            } else {
+                1
+            };
+            self.last = Some(sequence);
+            self.backward_run = 0;
+            return Ok(Step::Skipped(ahead - 1));
+        }
+        self.handle_backward(sequence, last - sequence)
+    }
+
+    fn handle_backward(&mut self, sequence: u64, behind: u64) -> Result<Step, Rejection> {
+        let continues = self.backward.and_then(|b| b.checked_add(1)) == Some(sequence);
+        self.backward_run = if continues { self.backward_run + 1 } else { 1 };
+        self.backward = Some(sequence);
+        if self.backward_run >= RESTART_AFTER {
+            self.restart_at(sequence);
+            return Ok(Step::Restart);
+        }
+        if behind < 64 && self.seen >> behind & 1 == 1 {
+            return Err(Rejection::Duplicate);
+        }
+        if behind < 64 {
+            self.seen |= 1 << behind;
+        }
+        Err(Rejection::Reordered)
+    }
+
+    fn restart_at(&mut self, sequence: u64) {
+        *self = Self {
+            last: Some(sequence),
+            seen: 1,
+            backward: None,
+            backward_run: 0,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+use super::*;
+use crate::Channel;
+
+const PERIOD_US: u64 = 100_000;
+
+fn schema() -> Schema {
+    let channel = |name: &str, rate_max| Channel {
+        name: name.into(),
+        unit: "g".into(),
+        min: -10.0,
+        max: 10.0,
+        rate_max,
+    };
+    Schema {
+        period_ms: 100.0,
+        age_max_ms: Some(1000.0),
+        channels: vec![channel("a", None), channel("b", Some(20.0))],
+    }
+}
+
+fn reading(sequence: Option<u64>, timestamp_us: Option<i64>, values: &[f32]) -> Reading {
+    let mut reading = Reading::empty(values.len());
+    reading.values_mut().copy_from_slice(values);
+    reading.sequence = sequence;
+    reading.timestamp_us = timestamp_us;
+    reading
+}
+
+fn at(periods: u64) -> Now {
+    Now {
+        mono_us: (1 + periods) * PERIOD_US,
+        utc_us: (periods * PERIOD_US) as i64,
+    }
+}
+
+/// Judges a series, one period apart; `Ok` holds what was missed before.
+fn judge(clock: NodeClock, series: &[(u64, Reading)]) -> Vec<Result<u64, Rejection>> {
+    let (schema, mut validator) = (schema(), Validator::new());
+    series
+        .iter()
+        .map(|(periods, r)| {
+            let sample = validator.validate(&schema, clock, r, at(*periods))?;
+            assert!(std::ptr::eq(sample.reading, r));
+            Ok(if sample.is_restart {
+                RESTART
+            } else {
+                sample.missed
+            })
+        })
+        .collect()
+}
+
+fn check_sequence(sequences: &[u64], expected: &[Result<u64, Rejection>]) {
+    let series: Vec<_> = (0..)
+        .zip(sequences)
+        .map(|(n, &s)| (n, reading(Some(s), None, &[0.0, 0.0])))
+        .collect();
+    assert_eq!(judge(NodeClock::None, &series), expected, "{sequences:?}");
+}
+
+/// Stands for a restart where a count of missed readings is expected.
+const RESTART: u64 = u64::MAX;
+
+#[test]
+fn gaps_are_counted_and_repeats_refused() {
+    check_sequence(&[5, 6, 7], &[Ok(0), Ok(0), Ok(0)]);
+    check_sequence(&[5, 9], &[Ok(0), Ok(3)]);
+    check_sequence(&[5, 5], &[Ok(0), Err(Rejection::Duplicate)]);
+    check_sequence(
+        &[5, 7, 6, 6, 8],
+        &[
+            Ok(0),
+            Ok(1),
+            Err(Rejection::Reordered),
+            Err(Rejection::Duplicate),
+            Ok(0),
+        ],
+    );
+    check_sequence(&[0, u64::MAX], &[Ok(0), Ok(RESTART)]);
+}
+
+#[test]
+fn a_node_that_starts_again_is_taken_back_after_three() {
+    let refused = Err(Rejection::Reordered);
+    check_sequence(
+        &[900, 0, 1, 2, 3],
+        &[Ok(0), refused, refused, Ok(RESTART), Ok(0)],
+    );
+    // Late packets out of order are not a restart.
+    check_sequence(
+        &[900, 0, 2, 4, 901],
+        &[Ok(0), refused, refused, refused, Ok(0)],
+    );
+}
+
+fn check_values(values: &[f32], expected: Result<u64, Rejection>) {
+    let series = [(0, reading(None, None, values))];
+    assert_eq!(judge(NodeClock::None, &series), [expected], "{values:?}");
+}
+
+#[test]
+fn values_must_be_finite_in_range_and_as_many_as_declared() {
+    check_values(&[1.0, -10.0], Ok(0));
+    check_values(&[1.0], Err(Rejection::ChannelCount));
+    check_values(&[1.0, 2.0, 3.0], Err(Rejection::ChannelCount));
+    check_values(&[f32::NAN, 0.0], Err(Rejection::NotFinite { channel: 0 }));
+    check_values(
+        &[0.0, f32::INFINITY],
+        Err(Rejection::NotFinite { channel: 1 }),
+    );
+    check_values(&[0.0, 10.1], Err(Rejection::Range { channel: 1 }));
+    check_values(&[-1e30, 0.0], Err(Rejection::Range { channel: 0 }));
+}
+
+#[test]
+fn a_step_costs_one_rejection_and_leaves_a_gap() {
+    let b = |n: u64, x| (n, reading(Some(n), None, &[0.0, x]));
+    let too_fast = Err(Rejection::RateOfChange { channel: 1 });
+    // 20 a second is 2 a period.
+    assert_eq!(
+        judge(
+            NodeClock::None,
+            &[b(0, 0.0), b(1, 2.0), b(2, 7.0), b(3, 7.0)]
+        ),
+        [Ok(0), Ok(0), too_fast, Ok(1)]
+    );
+    // After a silence of three periods a change of 6 is fine.
+    assert_eq!(
+        judge(NodeClock::None, &[b(0, 0.0), b(3, 6.0)]),
+        [Ok(0), Ok(2)]
+    );
+}
+
+#[test]
+fn missing_readings_show_in_timestamps_or_in_long_silence() {
+    let stamped = |n: u64| (n, reading(None, Some((n * PERIOD_US) as i64), &[0.0, 0.0]));
+    assert_eq!(
+        judge(NodeClock::None, &[stamped(0), stamped(4)]),
+        [Ok(0), Ok(3)]
+    );
+    let bare = |n: u64| (n, reading(None, None, &[0.0, 0.0]));
+    assert_eq!(
+        judge(NodeClock::None, &[bare(0), bare(5), bare(20)]),
+        [Ok(0), Ok(0), Ok(15)]
+    );
+}
+
+#[test]
+fn age_by_a_synchronised_clock() {
+    let aged = |n: u64, age_ms: i64| {
+        let timestamp = at(n).utc_us - age_ms * 1000;
+        (n, reading(None, Some(timestamp), &[0.0, 0.0]))
+    };
+    assert_eq!(judge(NodeClock::Utc, &[aged(50, 900)]), [Ok(0)]);
+    assert_eq!(
+        judge(NodeClock::Utc, &[aged(50, 1100)]),
+        [Err(Rejection::Stale)]
+    );
+    assert_eq!(
+        judge(NodeClock::Utc, &[aged(50, -1100)]),
+        [Err(Rejection::Future)]
+    );
+    assert_eq!(judge(NodeClock::None, &[aged(50, 1100)]), [Ok(0)]);
+}
+
+#[test]
+fn age_by_the_nodes_own_clock_is_relative_to_the_fastest_path() {
+    let sent = |arrival: u64, sent: i64| (arrival, reading(None, Some(sent * 100_000), &[0.0; 2]));
+    // 77 periods of offset is the clocks' difference, not age; a reading that
+    // was under way 11 periods longer is stale.
+    let series = [sent(100, 23), sent(101, 24), sent(120, 32), sent(121, 44)];
+    assert_eq!(
+        judge(NodeClock::Node, &series),
+        [Ok(0), Ok(0), Err(Rejection::Stale), Ok(19)]
+    );
+}
+
+#[test]
+fn a_node_clock_that_starts_again_is_not_stale() {
+    let sent = |arrival: u64, sent: i64| (arrival, reading(None, Some(sent * 100_000), &[0.0; 2]));
+    let series = [sent(100, 90), sent(101, 0), sent(102, 1)];
+    assert_eq!(judge(NodeClock::Node, &series), [Ok(0), Ok(0), Ok(0)]);
+}
