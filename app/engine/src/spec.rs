@@ -1,0 +1,190 @@
+//! The pipeline that a bundle declares: schema, window, features, score, verdict.
+//!
+//! These are the tables under `[pipeline]` in a bundle's `manifest.toml`. They
+//! are plain data; [`PipelineSpec::check`] refuses what cannot be served, so
+//! that everything built from a checked spec is infallible.
+
+use crate::features::FeatureSpec;
+use crate::schema::{Schema, is_positive, require};
+use serde::Deserialize;
+
+/// The longest window, in readings: 4096 × 32 channels of f32 is 512 KiB a sensor.
+pub const WINDOW_MAX: usize = 4096;
+/// The most features of one window, the input length of the largest model.
+pub const FEATURES_MAX: usize = 65_536;
+/// The longest k-of-n history, one bit a verdict in a `u64`.
+pub const HISTORY_MAX: u32 = 64;
+
+/// A field of a pipeline that cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("pipeline.{field}: {problem}")]
+pub struct SpecError {
+    /// Dotted path below `[pipeline]`.
+    pub field: &'static str,
+    /// What is wrong with it and what would be right.
+    pub problem: String,
+}
+
+/// Everything between a reading and an alert, as a bundle declares it.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineSpec {
+    /// Which readings are valid.
+    pub schema: Schema,
+    /// How readings are gathered.
+    pub window: WindowSpec,
+    /// φ: what the model sees of a window, concatenated in this order.
+    pub features: Vec<FeatureSpec>,
+    /// How the model's outputs become one score.
+    pub score: ScoreSpec,
+    /// ψ: how scores become alerts.
+    pub verdict: VerdictSpec,
+}
+
+/// How many readings a window holds, and how often one is due.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct WindowSpec {
+    /// Readings in a window, 1 to [`WINDOW_MAX`].
+    pub length: usize,
+    /// Readings between two due windows, 1 to `length`.
+    pub stride: usize,
+    /// The longest run of missing readings that a window bridges; a longer one
+    /// empties the window. 0: every gap empties it.
+    #[serde(default)]
+    pub gap_max: u64,
+}
+
+/// How the model's outputs become one anomaly score.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ScoreSpec {
+    /// Mean squared difference of features and outputs, an autoencoder's:
+    /// `score = 1/N · Σ ((y_i − x_i) / s_i)²`.
+    ReconstructionMse {
+        /// `s`, one for each feature, above 0. Absent: all 1.
+        #[serde(default)]
+        residual_scale: Vec<f32>,
+    },
+    /// One output as it is, such as a classifier's probability of a fault.
+    Output {
+        /// Index of the output.
+        index: usize,
+    },
+}
+
+/// ψ: threshold, k-of-n, hysteresis and hold-off.
+///
+/// A score above `threshold` is an anomaly. The alert is raised when `k` of
+/// the last `n` verdicts are anomalies. It clears when none of the last `n`
+/// scores lies above `threshold × clear_ratio`. Two changes of state lie at
+/// least `hold_off_ms` apart.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct VerdictSpec {
+    /// The score above which a window is an anomaly; above 0.
+    pub threshold: f32,
+    /// Anomalies among the last `n` that raise the alert, 1 to `n`.
+    pub k: u32,
+    /// Verdicts looked back on, 1 to [`HISTORY_MAX`].
+    pub n: u32,
+    /// Hysteresis, above 0 and at most 1.
+    pub clear_ratio: f32,
+    /// Least time between two changes of state, milliseconds.
+    #[serde(default)]
+    pub hold_off_ms: f64,
+}
+
+impl PipelineSpec {
+    /// The length of the feature vector, the model's input.
+    pub fn features_len(&self) -> usize {
+        let channels = self.schema.channels.len();
+        let lengths = self
+            .features
+            .iter()
+            .map(|f| f.len(self.window.length, channels));
+        lengths.sum()
+    }
+
+    /// Refuses what cannot be served.
+    ///
+    /// # Errors
+    /// The first [`SpecError`], in the order of the tables.
+    pub fn check(&self) -> Result<(), SpecError> {
+        self.schema.check()?;
+        self.window.check()?;
+        require(!self.features.is_empty(), "features", || {
+            "expected at least one [[pipeline.features]]".into()
+        })?;
+        self.features.iter().try_for_each(|f| f.check(self))?;
+        let len = self.features_len();
+        require(len <= FEATURES_MAX, "features", || {
+            format!("{len} features; at most {FEATURES_MAX} fit")
+        })?;
+        self.score.check(len)?;
+        self.verdict.check()
+    }
+}
+
+impl WindowSpec {
+    fn check(&self) -> Result<(), SpecError> {
+        let Self { length, stride, .. } = *self;
+        require((1..=WINDOW_MAX).contains(&length), "window.length", || {
+            format!("{length} is outside 1 to {WINDOW_MAX}")
+        })?;
+        require((1..=length).contains(&stride), "window.stride", || {
+            format!("{stride} is outside 1 to the window's length {length}")
+        })
+    }
+}
+
+impl ScoreSpec {
+    fn check(&self, features: usize) -> Result<(), SpecError> {
+        let Self::ReconstructionMse { residual_scale } = self else {
+            return Ok(());
+        };
+        let count = residual_scale.len();
+        require(
+            count == 0 || count == features,
+            "score.residual_scale",
+            || format!("{count} numbers for {features} features"),
+        )?;
+        let all_positive = residual_scale.iter().all(|&s| is_positive(s.into()));
+        require(all_positive, "score.residual_scale", || {
+            "every scale must be above 0".into()
+        })
+    }
+
+    /// The fewest outputs that a model must have, given its features.
+    pub fn outputs_min(&self, features: usize) -> usize {
+        match self {
+            Self::ReconstructionMse { .. } => features,
+            Self::Output { index } => index + 1,
+        }
+    }
+}
+
+impl VerdictSpec {
+    fn check(&self) -> Result<(), SpecError> {
+        let Self { k, n, .. } = *self;
+        require(
+            is_positive(self.threshold.into()),
+            "verdict.threshold",
+            || format!("{} is not a score above 0", self.threshold),
+        )?;
+        require((1..=HISTORY_MAX).contains(&n), "verdict.n", || {
+            format!("{n} is outside 1 to {HISTORY_MAX}")
+        })?;
+        require((1..=n).contains(&k), "verdict.k", || {
+            format!("{k} is outside 1 to n = {n}")
+        })?;
+        let ratio_is_valid = self.clear_ratio > 0.0 && self.clear_ratio <= 1.0;
+        require(ratio_is_valid, "verdict.clear_ratio", || {
+            format!("{} is outside 0 (excluded) to 1", self.clear_ratio)
+        })?;
+        let hold_off_is_valid = self.hold_off_ms.is_finite() && self.hold_off_ms >= 0.0;
+        require(hold_off_is_valid, "verdict.hold_off_ms", || {
+            format!("{} is not a time of 0 or more", self.hold_off_ms)
+        })
+    }
+}
