@@ -4,10 +4,28 @@
 //! `poll_*`. There is no clock, file, socket or thread in here, so a
 //! simulation can run a year of faults in seconds from one seed.
 
+mod engine;
+mod features;
+mod outcome;
 mod reading;
 mod rejection;
+mod rule;
 mod schema;
+mod score;
+mod spec;
+mod validate;
+mod verdict;
+mod window;
 
+pub use engine::{Engine, Fault, Job, Limits, Output, PENDING_MAX, SensorId, Step, Ticket};
+pub use features::{FeatureKind, FeatureSpec};
+pub use outcome::{Counters, Outcome};
 pub use reading::{CHANNELS_MAX, Reading};
 pub use rejection::{REASONS, Rejection};
 pub use schema::{Channel, Schema};
+pub use spec::{
+    FEATURES_MAX, HISTORY_MAX, PipelineSpec, ScoreSpec, SpecError, VerdictSpec, WINDOW_MAX,
+    WindowSpec,
+};
+pub use validate::{NodeClock, Now};
+pub use verdict::{Alert, AlertState, Rung, Verdict};

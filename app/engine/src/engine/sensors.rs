@@ -1,0 +1,87 @@
+//! The sensors of one source: names to states, bounded.
+
+use crate::Rejection;
+use crate::rule::Rule;
+use crate::validate::Validator;
+use crate::verdict::AlertHistory;
+use crate::window::{Window, WindowShape};
+use std::collections::HashMap;
+
+/// A sensor of one engine; meaningless to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SensorId(u32);
+
+impl SensorId {
+    /// Counts from 0 in the order in which the sensors were taken in.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Everything that one sensor's next reading is judged by.
+pub(super) struct SensorState {
+    pub(super) validator: Validator,
+    pub(super) rule: Rule,
+    pub(super) window: Window,
+    pub(super) alerts: AlertHistory,
+}
+
+impl SensorState {
+    pub(super) fn restart(&mut self) {
+        self.validator = Validator::new();
+        self.window.reset();
+    }
+}
+
+pub(super) struct Sensors {
+    ids: HashMap<Box<str>, SensorId>,
+    names: Vec<Box<str>>,
+    states: Vec<SensorState>,
+    max: usize,
+}
+
+impl Sensors {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            ids: HashMap::new(),
+            names: Vec::new(),
+            states: Vec::new(),
+            max,
+        }
+    }
+
+    pub(super) fn id(&mut self, name: &str, shape: &WindowShape) -> Result<SensorId, Rejection> {
+        if let Some(&id) = self.ids.get(name) {
+            return Ok(id);
+        }
+        if name.is_empty() || self.states.len() >= self.max {
+            return Err(Rejection::UnknownSensor);
+        }
+        let id = SensorId(self.states.len() as u32);
+        self.ids.insert(name.into(), id);
+        self.names.push(name.into());
+        self.states.push(SensorState {
+            validator: Validator::new(),
+            rule: Rule::new(),
+            window: Window::new(shape),
+            alerts: AlertHistory::default(),
+        });
+        Ok(id)
+    }
+
+    pub(super) fn name(&self, id: SensorId) -> &str {
+        &self.names[id.index()]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    pub(super) fn get(&self, id: SensorId) -> &SensorState {
+        &self.states[id.index()]
+    }
+
+    pub(super) fn get_mut(&mut self, id: SensorId) -> &mut SensorState {
+        &mut self.states[id.index()]
+    }
+}

@@ -1,0 +1,90 @@
+//! What became of each reading, counted.
+
+use crate::{REASONS, Rejection};
+
+/// The one outcome of a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The active model gave the verdict, in time.
+    Scored,
+    /// A lower rung gave the verdict.
+    Fallback,
+    /// It went into a window that is not due yet.
+    Filling,
+    /// It failed validation.
+    Rejected(Rejection),
+    /// Admission control turned it away.
+    Shed,
+}
+
+/// Counters of one engine. Each only ever grows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Everything that arrived.
+    pub readings: u64,
+    /// Outcomes [`Outcome::Scored`].
+    pub scored: u64,
+    /// Outcomes [`Outcome::Fallback`].
+    pub fallback: u64,
+    /// Outcomes [`Outcome::Filling`].
+    pub filling: u64,
+    /// Outcomes [`Outcome::Rejected`], of any reason.
+    pub rejected: u64,
+    /// Outcomes [`Outcome::Shed`].
+    pub shed: u64,
+    /// Rejections by [`Rejection::index`].
+    pub rejected_by_reason: [u64; REASONS],
+    /// Readings that never arrived, by sequence number or timestamp.
+    pub missed: u64,
+    /// Windows emptied by a gap longer than they bridge.
+    pub window_resets: u64,
+    /// Model results that came after their verdict had been given.
+    pub late_results: u64,
+    /// Inferences that failed, by error or by a score that is not finite.
+    pub model_faults: u64,
+    /// Verdicts given after their deadline, on any rung.
+    pub deadline_misses: u64,
+    /// Alerts raised.
+    pub alerts: u64,
+}
+
+impl Counters {
+    pub(crate) fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Scored => self.scored += 1,
+            Outcome::Fallback => self.fallback += 1,
+            Outcome::Filling => self.filling += 1,
+            Outcome::Shed => self.shed += 1,
+            Outcome::Rejected(reason) => {
+                self.rejected += 1;
+                self.rejected_by_reason[reason.index()] += 1;
+            }
+        }
+    }
+
+    /// Readings that have an outcome. It equals `readings` less the readings
+    /// whose inference is under way.
+    pub fn outcomes(&self) -> u64 {
+        self.scored + self.fallback + self.filling + self.rejected + self.shed
+    }
+
+    /// Adds the counters of another engine.
+    pub fn add(&mut self, other: &Counters) {
+        self.readings += other.readings;
+        self.scored += other.scored;
+        self.fallback += other.fallback;
+        self.filling += other.filling;
+        self.rejected += other.rejected;
+        self.shed += other.shed;
+        let reasons = self.rejected_by_reason.iter_mut();
+        reasons
+            .zip(other.rejected_by_reason)
+            .for_each(|(sum, n)| *sum += n);
+        self.missed = self.missed.saturating_add(other.missed);
+        self.window_resets += other.window_resets;
+        self.late_results += other.late_results;
+        self.model_faults += other.model_faults;
+        self.deadline_misses += other.deadline_misses;
+        self.alerts += other.alerts;
+    }
+}

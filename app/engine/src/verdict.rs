@@ -1,0 +1,186 @@
+//! ψ: scores to verdicts and alerts, by threshold, k-of-n, hysteresis and
+//! hold-off, as [`VerdictSpec`] defines them.
+
+use crate::engine::SensorId;
+use crate::spec::VerdictSpec;
+
+/// Which rung of the ladder gave a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rung {
+    /// The active model.
+    Model,
+    /// The statistical rule.
+    Rule,
+}
+
+/// The state of a sensor's alert.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AlertState {
+    /// Nothing is wrong.
+    #[default]
+    Cleared,
+    /// A fault is being flagged.
+    Raised,
+}
+
+/// What hark says about one reading.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Verdict {
+    /// Whose reading.
+    pub sensor: SensorId,
+    /// The reading's sequence number, if it had one.
+    pub sequence: Option<u64>,
+    /// The reading's timestamp, if it had one, microseconds.
+    pub timestamp_us: Option<i64>,
+    /// 0 or more, finite, on the scale of the rung that gave it.
+    pub score: f32,
+    /// The score above which the window is an anomaly.
+    pub threshold: f32,
+    /// The state of the sensor's alert after this verdict.
+    pub state: AlertState,
+    /// Which rung gave it.
+    pub rung: Rung,
+    /// Whether it was given by its deadline.
+    pub is_in_time: bool,
+    /// From the return of the read that completed the reading, microseconds.
+    pub latency_us: u64,
+}
+
+impl Verdict {
+    /// Whether the score lies above its threshold.
+    pub fn is_anomaly(&self) -> bool {
+        self.score > self.threshold
+    }
+}
+
+/// A change of a sensor's alert state, with the verdict that brought it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Alert {
+    /// The verdict; its `state` is the new one.
+    pub verdict: Verdict,
+}
+
+impl Rung {
+    /// The rung's name in JSON, logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Rule => "rule",
+        }
+    }
+}
+
+impl AlertState {
+    /// The state's name in JSON and on MQTT.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cleared => "cleared",
+            Self::Raised => "raised",
+        }
+    }
+}
+
+/// The recent past of one sensor, as far as alerts depend on it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AlertHistory {
+    /// Bit 0 is the newest verdict: its score was above the threshold.
+    above: u64,
+    /// The same for the lower, clearing threshold.
+    not_calm: u64,
+    verdicts: u32,
+    state: AlertState,
+    changed_us: Option<u64>,
+}
+
+impl AlertHistory {
+    /// Takes in a score relative to its threshold; returns whether the state
+    /// changed.
+    pub(crate) fn handle_score(&mut self, spec: &VerdictSpec, ratio: f32, now_us: u64) -> bool {
+        let recent = u64::MAX >> (u64::BITS - spec.n);
+        self.above = (self.above << 1 | u64::from(ratio > 1.0)) & recent;
+        self.not_calm = (self.not_calm << 1 | u64::from(ratio > spec.clear_ratio)) & recent;
+        self.verdicts = spec.n.min(self.verdicts + 1);
+        let wants_change = match self.state {
+            AlertState::Cleared => self.above.count_ones() >= spec.k,
+            AlertState::Raised => self.not_calm == 0 && self.verdicts == spec.n,
+        };
+        let is_held = self
+            .changed_us
+            .is_some_and(|at| (now_us.saturating_sub(at) as f64) < spec.hold_off_ms * 1e3);
+        if !wants_change || is_held {
+            return false;
+        }
+        self.state = match self.state {
+            AlertState::Cleared => AlertState::Raised,
+            AlertState::Raised => AlertState::Cleared,
+        };
+        self.changed_us = Some(now_us);
+        true
+    }
+
+    pub(crate) fn state(&self) -> AlertState {
+        self.state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(k: u32, n: u32, clear_ratio: f32, hold_off_ms: f64) -> VerdictSpec {
+        VerdictSpec {
+            threshold: 1.0,
+            k,
+            n,
+            clear_ratio,
+            hold_off_ms,
+        }
+    }
+
+    /// The state after each ratio, `R` or `.`, ratios 1 ms apart.
+    fn check(spec: &VerdictSpec, ratios: &[f32], expected: &str) {
+        let mut history = AlertHistory::default();
+        let states: String = (0..)
+            .zip(ratios)
+            .map(|(ms, &ratio)| {
+                let before = history.state();
+                let changed = history.handle_score(spec, ratio, ms * 1000);
+                assert_eq!(changed, before != history.state());
+                match history.state() {
+                    AlertState::Raised => 'R',
+                    AlertState::Cleared => '.',
+                }
+            })
+            .collect();
+        assert_eq!(states, expected);
+    }
+
+    #[test]
+    fn k_of_n_raises_and_a_calm_n_clears() {
+        check(&spec(1, 1, 1.0, 0.0), &[0.5, 1.0, 1.1, 0.9], "..R.");
+        let ratios = [2.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0];
+        check(&spec(2, 3, 1.0, 0.0), &ratios, "..RRR..");
+        check(&spec(3, 3, 1.0, 0.0), &ratios, ".......");
+    }
+
+    #[test]
+    fn hysteresis_keeps_an_alert_that_is_not_calm() {
+        check(&spec(1, 1, 0.5, 0.0), &[1.5, 0.8, 0.6, 0.5, 0.8], "RRR..");
+    }
+
+    #[test]
+    fn hold_off_keeps_two_changes_apart() {
+        check(
+            &spec(1, 1, 1.0, 3.0),
+            &[2.0, 0.0, 0.0, 0.0, 2.0, 2.0, 2.0],
+            "RRR...R",
+        );
+    }
+
+    #[test]
+    fn the_longest_history_does_not_overflow() {
+        let ratios = [2.0; 70];
+        let expected = ".".repeat(63) + &"R".repeat(7);
+        check(&spec(64, 64, 1.0, 0.0), &ratios, &expected);
+    }
+}
