@@ -1,0 +1,269 @@
+//! A real mosquitto, of which a test may ask anything: stop, crash, come back.
+//!
+//! It speaks MQTT 3.1.1 and 5 on a free port of the loopback, from a
+//! configuration of its own, and leaves nothing behind.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::{Subscription, wait_until};
+
+/// Starting takes some 20 ms; the rest is for a machine busy with other builds.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// Stopping writes the persistent state, if any.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Between the choice of a free port and its use another process may take it.
+const PORT_ATTEMPTS: u32 = 5;
+
+/// Whether sessions, queued messages and retained messages outlive the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// Everything is forgotten when it stops.
+    Off,
+    /// Everything is written when it stops, and read when it starts again.
+    On,
+}
+
+/// A running, or stopped, broker; killed when dropped.
+#[derive(Debug)]
+pub struct Mosquitto {
+    child: Option<Child>,
+    port: u16,
+    home: TempDir,
+}
+
+impl Mosquitto {
+    /// Starts a broker without persistence and waits until it accepts.
+    ///
+    /// # Errors
+    /// If mosquitto is not installed (the message says how to), or does not start.
+    pub fn start() -> Result<Self> {
+        Self::start_with(Persistence::Off)
+    }
+
+    /// Starts a broker and waits until it accepts.
+    ///
+    /// # Errors
+    /// As [`Mosquitto::start`].
+    pub fn start_with(persistence: Persistence) -> Result<Self> {
+        let mut last = None;
+        for _ in 0..PORT_ATTEMPTS {
+            let mut broker = Self {
+                child: None,
+                port: free_port()?,
+                home: tempfile::tempdir().context("making a folder for the broker")?,
+            };
+            broker.configure(persistence)?;
+            match broker.restart_on_same_port() {
+                Ok(()) => return Ok(broker),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.expect("at least one attempt was made"))
+    }
+
+    /// The TCP port, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The address as hark's configuration wants it: `mqtt://127.0.0.1:port`.
+    pub fn url(&self) -> String {
+        format!("mqtt://{}:{}", Ipv4Addr::LOCALHOST, self.port)
+    }
+
+    /// Ends the broker in good order; persistent state is written.
+    ///
+    /// # Errors
+    /// If it is not running, or does not end.
+    pub fn stop(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the broker is not running")?;
+        // std can only kill, and not every system has a `kill` outside the
+        // shell. The process is not yet waited for: its id names nobody else.
+        let terminated = Command::new("sh")
+            .args(["-c", &format!("kill -TERM {}", child.id())])
+            .status();
+        let ended = wait_until(STOP_LIMIT, "mosquitto to end", || {
+            child.try_wait().transpose()
+        });
+        if ended.is_err() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        ensure!(terminated?.success(), "no signal reached mosquitto");
+        ended?.context("waiting for mosquitto")?;
+        Ok(())
+    }
+
+    /// Ends the broker as a power cut would: at once, with nothing written.
+    ///
+    /// # Errors
+    /// If it is not running, or cannot be killed.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the broker is not running")?;
+        child.kill().context("killing mosquitto")?;
+        child.wait().context("waiting for mosquitto")?;
+        Ok(())
+    }
+
+    /// Starts the stopped broker again, with its configuration and its state.
+    ///
+    /// # Errors
+    /// If it runs already, is not installed, or does not accept in time; the
+    /// message holds what it logged.
+    pub fn restart_on_same_port(&mut self) -> Result<()> {
+        ensure!(self.child.is_none(), "the broker is running already");
+        let log = File::create(self.log()).context("creating the broker's log")?;
+        let child = Command::new(program())
+            .arg("-c")
+            .arg(self.configuration())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        let child = child.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => missing("mosquitto", "mosquitto"),
+            _ => anyhow::Error::new(error).context("starting mosquitto"),
+        })?;
+        self.child = Some(child);
+        self.wait_for_accept()
+    }
+
+    /// Subscribes to `topic`, a filter of MQTT, at QoS 1.
+    ///
+    /// # Errors
+    /// If `mosquitto_sub` is not installed, or the broker does not answer.
+    pub fn subscribe(&self, topic: &str) -> Result<Subscription> {
+        Subscription::open(self, topic)
+    }
+
+    /// Publishes `payload` to `topic` at QoS 1; returns once acknowledged.
+    ///
+    /// # Errors
+    /// If `mosquitto_pub` is not installed, or the broker does not acknowledge.
+    pub fn publish(&self, topic: &str, payload: &str) -> Result<()> {
+        self.run_publisher(topic, &["-m", payload])
+    }
+
+    /// As [`Mosquitto::publish`], retained; an empty `payload` clears the topic.
+    ///
+    /// # Errors
+    /// As [`Mosquitto::publish`].
+    pub fn publish_retained(&self, topic: &str, payload: &str) -> Result<()> {
+        self.run_publisher(topic, &["-r", "-m", payload])
+    }
+
+    fn run_publisher(&self, topic: &str, args: &[&str]) -> Result<()> {
+        let output = self
+            .client("mosquitto_pub")
+            .args(["-q", "1", "-t", topic])
+            .args(args)
+            .output()
+            .map_err(|error| client_error("mosquitto_pub", error))?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "mosquitto_pub failed: {stderr}");
+        Ok(())
+    }
+
+    /// A command of mosquitto-clients, pointed at this broker.
+    pub(crate) fn client(&self, program: &str) -> Command {
+        let mut client = Command::new(program);
+        client
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string()])
+            .stdin(Stdio::null());
+        client
+    }
+
+    fn configure(&self, persistence: Persistence) -> Result<()> {
+        let home = self.home.path().display();
+        let persistence = match persistence {
+            Persistence::Off => "persistence false".to_owned(),
+            Persistence::On => format!("persistence true\npersistence_location {home}/"),
+        };
+        // As root mosquitto would become a user who may not enter the folder;
+        // any other user it ignores the line for.
+        let text = format!(
+            "listener {} 127.0.0.1\nallow_anonymous true\nuser root\nlog_dest stderr\n{persistence}\n",
+            self.port
+        );
+        fs::write(self.configuration(), text).context("writing the broker's configuration")
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.home.path().join("mosquitto.conf")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.home.path().join("mosquitto.log")
+    }
+
+    fn wait_for_accept(&mut self) -> Result<()> {
+        let port = self.port;
+        let child = self.child.as_mut().expect("the broker was just spawned");
+        let accepted = wait_until(START_LIMIT, "mosquitto to accept", || {
+            // Look for its end first: whoever accepts after that is not ours.
+            match child.try_wait() {
+                Ok(Some(status)) => Some(Err(anyhow::anyhow!("mosquitto ended: {status}"))),
+                _ => TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok().map(Ok),
+            }
+        });
+        if let Err(error) = accepted.and_then(|accepted| accepted) {
+            let _ = self.kill();
+            let log = fs::read_to_string(self.log()).unwrap_or_default();
+            bail!("{error:#}; it said: {}", log.trim());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            // It may have ended by itself, which is no concern here.
+            let _ = self.kill();
+        }
+    }
+}
+
+/// What to say when a program of mosquitto's packages cannot be started.
+pub(crate) fn client_error(program: &str, error: std::io::Error) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::NotFound => missing(program, "mosquitto-clients"),
+        _ => anyhow::Error::new(error).context(format!("starting {program}")),
+    }
+}
+
+fn missing(program: &str, package: &str) -> anyhow::Error {
+    anyhow::anyhow!(
+        "{program} is not installed; run `cargo xtask test`, which installs it, \
+         or `sudo apt-get install {package}`"
+    )
+}
+
+/// Debian keeps the broker out of an ordinary user's PATH.
+fn program() -> &'static Path {
+    let debian = Path::new("/usr/sbin/mosquitto");
+    if debian.is_file() {
+        debian
+    } else {
+        Path::new("mosquitto")
+    }
+}
+
+fn free_port() -> Result<u16> {
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
+    Ok(listener
+        .local_addr()
+        .context("reading the free port")?
+        .port())
+}

@@ -1,0 +1,205 @@
+//! Who may know whom: downward only, and the core and the protocol stay pure.
+//!
+//! Allow-lists on purpose: a new crate of the house, or a new dependency of a
+//! pure crate, fails until somebody has thought about it and written it here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use cargo_metadata::{DependencyKind, MetadataCommand, Package};
+
+use crate::root;
+
+/// Each crate of the house and the crates of the house that it may use.
+///
+/// `hark-codec` and `hark-rig` lie below the app so that payload decoding and
+/// the simulated pump build, and are fuzzed, without the model runtime.
+const PICTURE: [(&str, &[&str]); 9] = [
+    (
+        "hark",
+        &[
+            "hark-codec",
+            "hark-engine",
+            "hark-hal",
+            "hark-models",
+            "hark-rig",
+            "hark-wire",
+        ],
+    ),
+    ("hark-codec", &["hark-engine"]),
+    ("hark-engine", &["hark-wire"]),
+    ("hark-hal", &["hark-wire"]),
+    ("hark-models", &["hark-wire"]),
+    ("hark-rig", &[]),
+    ("hark-wire", &[]),
+    // Above the picture: nobody may know these two.
+    (
+        "hark-tests",
+        &[
+            "hark",
+            "hark-codec",
+            "hark-engine",
+            "hark-hal",
+            "hark-models",
+            "hark-rig",
+            "hark-wire",
+        ],
+    ),
+    ("xtask", &[]),
+];
+
+/// What a `no_std` crate without an allocator may stand on.
+const WIRE_TREE: [&str; 12] = [
+    "byteorder",
+    "cobs",
+    "crc",
+    "crc-catalog",
+    "hark-wire",
+    "hash32",
+    "heapless",
+    "postcard",
+    "serde",
+    "serde_core",
+    "stable_deref_trait",
+    "thiserror",
+];
+
+/// What the core adds: arithmetic. No runtime, socket, file, clock or
+/// source of randomness.
+const ENGINE_TREE: [&str; 9] = [
+    "hark-engine",
+    "num-complex",
+    "num-integer",
+    "num-traits",
+    "primal-check",
+    "realfft",
+    "rustfft",
+    "strength_reduce",
+    "transpose",
+];
+
+/// Features that bring in the standard library or an allocator.
+const STD_FEATURES: [&str; 4] = ["std", "use-std", "alloc", "use_std"];
+
+#[test]
+fn dependencies_point_downward_only() {
+    let members = members();
+    let known: BTreeMap<_, _> = PICTURE.into_iter().collect();
+    for package in &members {
+        let allowed = known
+            .get(package.name.as_str())
+            .unwrap_or_else(|| panic!("{} is missing from the picture", package.name));
+        for dependency in house_dependencies(package, &members) {
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{} may not depend on {dependency}; it may on {allowed:?}",
+                package.name
+            );
+        }
+    }
+    for name in known.keys() {
+        let exists = members.iter().any(|package| package.name == *name);
+        assert!(exists, "the picture names {name}, which is no member");
+    }
+}
+
+#[test]
+fn engine_stands_on_pure_crates_only() {
+    let allowed: BTreeSet<_> = ENGINE_TREE.into_iter().chain(WIRE_TREE).collect();
+    check_tree("hark-engine", &allowed);
+}
+
+#[test]
+fn wire_stands_on_no_std_crates_only() {
+    let allowed: BTreeSet<_> = WIRE_TREE.into_iter().collect();
+    check_tree("hark-wire", &allowed);
+}
+
+#[test]
+fn wire_asks_nobody_for_std_or_an_allocator() {
+    for krate in tree("hark-wire") {
+        let std = krate
+            .features
+            .iter()
+            .find(|feature| STD_FEATURES.contains(&feature.as_str()));
+        assert_eq!(std, None, "hark-wire turns it on in {}", krate.name);
+    }
+    let source = std::fs::read_to_string(root().join("hal/wire/src/lib.rs")).unwrap();
+    assert!(
+        source.contains("#![no_std]"),
+        "hark-wire has lost its #![no_std]"
+    );
+}
+
+fn check_tree(package: &str, allowed: &BTreeSet<&str>) {
+    let tree = tree(package);
+    assert!(tree.len() > 1, "cargo tree shows nothing below {package}");
+    for krate in tree {
+        assert!(
+            allowed.contains(krate.name.as_str()),
+            "{package} stands on {}, which is not in its list; if it is pure, add it",
+            krate.name
+        );
+    }
+}
+
+fn members() -> Vec<Package> {
+    let metadata = MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .expect("cargo reads the workspace");
+    metadata.packages
+}
+
+/// The members that `package` is built from; its own tests may use more.
+fn house_dependencies(package: &Package, members: &[Package]) -> BTreeSet<String> {
+    package
+        .dependencies
+        .iter()
+        .filter(|dependency| dependency.kind != DependencyKind::Development)
+        .map(|dependency| dependency.name.clone())
+        .filter(|name| members.iter().any(|member| member.name == *name))
+        .collect()
+}
+
+struct Crate {
+    name: String,
+    features: Vec<String>,
+}
+
+/// Everything that `package` links, on any platform, with its features.
+///
+/// Asked of `cargo tree`, because metadata mixes the features that all members
+/// ask for. Build scripts and derive macros run on the build machine only.
+fn tree(package: &str) -> Vec<Crate> {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(root())
+        .args(["tree", "--package", package, "--target", "all"])
+        .args(["--edges", "normal,no-proc-macro", "--prefix", "none"])
+        .args(["--format", "{p}|{f}"])
+        .output()
+        .expect("cargo can be started");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo tree failed: {stderr}");
+    let listing = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
+    listing
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(parse)
+        .collect()
+}
+
+/// `name v1.2.3 (path)|feature,feature (*)`
+fn parse(line: &str) -> Crate {
+    let (package, features) = line.split_once('|').expect("the format has one bar");
+    let name = package
+        .split_whitespace()
+        .next()
+        .expect("a package has a name");
+    let features = features.trim_end_matches("(*)").trim();
+    Crate {
+        name: name.to_owned(),
+        features: features.split(',').map(ToOwned::to_owned).collect(),
+    }
+}
