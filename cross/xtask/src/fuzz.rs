@@ -12,6 +12,7 @@ use std::process::ExitStatus;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::packages::{self, Package};
 use crate::process::{self, cargo, command, host, target_dir, workspace_root};
 
 mod report;
@@ -29,6 +30,12 @@ const RUSTFLAGS: [&str; 7] = [
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
+
+const COMPILER: Package = Package {
+    name: "g++",
+    program: "c++",
+    why: "libFuzzer, which comes as C++ source, is compiled with it",
+};
 
 /// A decoder that takes this long over one input of a few kilobytes hangs.
 const INPUT_SECONDS_MAX: u32 = 5;
@@ -60,6 +67,7 @@ pub(crate) fn handle(args: &Args) -> Result<()> {
         targets.iter().for_each(|target| println!("{target}"));
         return Ok(());
     }
+    packages::require(&[&COMPILER])?;
     let host = host()?;
     build(&targets, &host)?;
 

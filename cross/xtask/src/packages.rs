@@ -1,5 +1,8 @@
 //! System packages that the tests need: found, or installed with a reason.
 //!
+//! Debian's mosquitto also starts a broker of its own where systemd runs; the
+//! tests neither use nor stop it.
+//!
 //! Only Debian's apt-get is driven, and only as root or through sudo. Anywhere
 //! else the command to run is printed and the caller fails, because a test that
 //! silently skips for want of a broker proves nothing.
@@ -90,7 +93,41 @@ fn apt_get(is_root: bool, args: &[&str]) -> Command {
 fn advice(names: &[&str]) -> String {
     let names = names.join(" ");
     format!(
-        "the tests need {names}; install with `sudo apt-get install {names}`, \
-         or what your system calls them (macOS: `brew install mosquitto shellcheck`)"
+        "missing: {names}; install with `sudo apt-get install {names}`, or under the \
+         names of your system (macOS: `brew install mosquitto shellcheck`)"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHELL: Package = Package {
+        name: "dash",
+        program: "sh",
+        why: "every system has one",
+    };
+
+    const ABSENT: Package = Package {
+        name: "no-such-package",
+        program: "no-such-program-anywhere",
+        why: "it is not there",
+    };
+
+    #[test]
+    fn what_is_there_is_not_installed_again() {
+        assert!(install_missing(&[&SHELL]).is_ok());
+        assert!(require(&[&SHELL]).is_ok());
+    }
+
+    #[test]
+    fn a_missing_program_is_named_by_its_package_with_the_command_that_brings_it() {
+        let error = require(&[&SHELL, &ABSENT]).expect_err("it is not there");
+        let text = error.to_string();
+        assert!(
+            text.contains("`sudo apt-get install no-such-package`"),
+            "{text}"
+        );
+        assert!(!text.contains("dash"), "{text}");
+    }
 }
