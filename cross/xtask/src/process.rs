@@ -10,12 +10,18 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// The root of the workspace that this xtask was built from.
-pub(crate) fn workspace_root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+/// The root of the workspace whose xtask was asked for.
+///
+/// Cargo says so at run time. What it said at compile time would be wrong where
+/// two checkouts share a target folder, and then also this executable.
+pub(crate) fn workspace_root() -> PathBuf {
+    let manifest = env::var_os("CARGO_MANIFEST_DIR");
+    let xtask = manifest.unwrap_or_else(|| OsString::from(env!("CARGO_MANIFEST_DIR")));
+    Path::new(&xtask)
         .ancestors()
         .nth(2)
         .expect("this crate lies at cross/xtask")
+        .to_owned()
 }
 
 /// The target folder that cargo uses for this workspace, absolute.

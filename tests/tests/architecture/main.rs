@@ -8,13 +8,19 @@ mod dependencies;
 mod invariants;
 mod sources;
 
+use std::env;
 use std::path::{Path, PathBuf};
 
-/// The root of the workspace.
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+/// The root of the workspace that is tested.
+///
+/// Cargo says so at run time. What it said at compile time would be wrong where
+/// two checkouts share a target folder.
+fn root() -> PathBuf {
+    let tests = env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs this test");
+    Path::new(&tests)
         .parent()
         .expect("this crate lies one folder below the root")
+        .to_owned()
 }
 
 /// Every Rust file below `folder`, less those of packages nested in it.
