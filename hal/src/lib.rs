@@ -1,1 +1,22 @@
-//! (skeleton)
+//! What hark needs of the machine it runs on: serial lines, pseudo terminals
+//! that stand in for them, and clocks.
+//!
+//! Everything here waits, reads or writes, and holds no policy: what to do
+//! about a port that is [`Gone`](SerialError::Gone), and when to try again,
+//! is the caller's. Every call that waits takes a timeout or has a named
+//! one, so that a thread in it sees a shutdown in time.
+//!
+//! Linux only; no C library is needed.
+
+mod clock;
+mod fd;
+mod ports;
+mod pty;
+mod serial;
+mod settings;
+
+pub use clock::{Clock, wall_us};
+pub use ports::serial_ports;
+pub use pty::Pty;
+pub use serial::{Received, SerialError, SerialLine, WRITE_TIMEOUT};
+pub use settings::{DataBits, Parity, SerialSettings, StopBits};

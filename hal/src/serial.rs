@@ -1,0 +1,241 @@
+//! A serial line: opened with its settings, read as soon as a byte is there.
+//!
+//! The serialport crate opens the port, applies the settings and locks it
+//! against other programs; reads and writes go through a second, non-blocking
+//! descriptor of the same port.
+//!
+//! A line that hangs up (unplugged, its driver gone, the other end of a
+//! pseudo terminal closed) is [`SerialError::Gone`] for good: drop it and open
+//! the port again. Silence is not an error.
+
+use crate::fd::{self, Arrival};
+use crate::ports::serial_ports;
+use crate::settings::SerialSettings;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// How long [`SerialLine::write_all`] waits for room in all.
+///
+/// What a gateway sends is a request of a few bytes, and the kernel holds
+/// 4 KiB of them, so a line without room is stuck. The wait is short because
+/// the thread that writes is the one that reads and scores.
+pub const WRITE_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// What went wrong with a serial port, by what the operator can do.
+#[derive(Debug, thiserror::Error)]
+pub enum SerialError {
+    /// There is no such device.
+    #[error("no serial port {port}; {}", listed(available))]
+    NotFound {
+        /// The port that was named.
+        port: String,
+        /// The ports that there are, see [`serial_ports`].
+        available: Vec<String>,
+    },
+    /// The path names something else, a file perhaps.
+    #[error("{port} is not a serial port; {}", listed(available))]
+    NotSerial {
+        /// The path that was named.
+        port: String,
+        /// The ports that there are, see [`serial_ports`].
+        available: Vec<String>,
+    },
+    /// This user may not open the device.
+    #[error("no permission to open {port}: add the user to the group that owns it (often dialout)")]
+    Denied {
+        /// The port.
+        port: String,
+    },
+    /// Another program has locked the port.
+    #[error("{port} is in use by another program")]
+    Busy {
+        /// The port.
+        port: String,
+    },
+    /// The port cannot be set as asked.
+    #[error("cannot set {settings}: {reason}")]
+    Settings {
+        /// The port and its settings.
+        settings: SerialSettings,
+        /// What the system says.
+        reason: String,
+    },
+    /// The line hung up: unplugged, or its driver is gone.
+    #[error("{port} is gone")]
+    Gone {
+        /// The port.
+        port: String,
+    },
+    /// The line took no more bytes within [`WRITE_TIMEOUT`].
+    #[error("{port} takes no bytes: {written} of {len} written in {WRITE_TIMEOUT:?}")]
+    Stalled {
+        /// The port.
+        port: String,
+        /// Bytes that were taken.
+        written: usize,
+        /// Bytes that were to be written.
+        len: usize,
+    },
+    /// Anything else.
+    #[error("cannot use {port}")]
+    Io {
+        /// The port.
+        port: String,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+impl SerialError {
+    fn from_errno(port: &str, errno: Errno) -> Self {
+        let port = port.to_owned();
+        match errno {
+            Errno::NOENT | Errno::NOTDIR => Self::NotFound {
+                port,
+                available: serial_ports(),
+            },
+            Errno::ACCESS | Errno::PERM => Self::Denied { port },
+            Errno::BUSY => Self::Busy { port },
+            Errno::ISDIR | Errno::NOTTY => Self::NotSerial {
+                port,
+                available: serial_ports(),
+            },
+            errno if fd::is_hang_up(errno) => Self::Gone { port },
+            errno => Self::Io {
+                port,
+                source: errno.into(),
+            },
+        }
+    }
+}
+
+fn listed(available: &[String]) -> String {
+    if available.is_empty() {
+        "this machine has none".to_owned()
+    } else {
+        format!("there are: {}", available.join(", "))
+    }
+}
+
+/// What a read of a line brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// This many bytes are at the front of the buffer; at least one.
+    Bytes(usize),
+    /// Nothing came within the timeout.
+    Idle,
+}
+
+/// An open serial line. Dropping it closes and unlocks the port.
+#[derive(Debug)]
+pub struct SerialLine {
+    port: String,
+    fd: OwnedFd,
+    /// Keeps the lock; its own reads and writes are not used.
+    _lock: serialport::TTYPort,
+}
+
+impl SerialLine {
+    /// Opens a port in raw mode, locked against other programs.
+    ///
+    /// Bytes that the system has received before are kept. Nothing waits for
+    /// a carrier.
+    ///
+    /// # Errors
+    /// [`SerialError`]; a wrong name lists the ports that there are.
+    pub fn open(settings: &SerialSettings) -> Result<Self, SerialError> {
+        let port = &settings.port;
+        // Before the lock: serialport's flag keeps out every later open.
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(port.as_str(), flags, Mode::empty())
+            .map_err(|errno| SerialError::from_errno(port, errno))?;
+        if !rustix::termios::isatty(&fd) {
+            return Err(SerialError::from_errno(port, Errno::NOTTY));
+        }
+        let lock = lock_and_set(settings)?;
+        // serialport sets this flag beside its file lock. The lock ends with
+        // its process however that ends; the flag stays on a pseudo terminal
+        // after a SIGKILL and would shut out the restart.
+        rustix::termios::ioctl_tiocnxcl(&fd)
+            .map_err(|errno| SerialError::from_errno(port, errno))?;
+        Ok(Self {
+            port: port.clone(),
+            fd,
+            _lock: lock,
+        })
+    }
+
+    /// The path under which the port was opened.
+    pub fn port(&self) -> &str {
+        &self.port
+    }
+
+    /// Reads what is there, waiting for the first byte for at most `timeout`.
+    ///
+    /// Returns at the first byte and does not wait for `buffer` to fill, so
+    /// the end of a frame is seen when it arrives.
+    ///
+    /// # Errors
+    /// [`SerialError::Gone`] after a hang-up, [`SerialError::Io`] else.
+    ///
+    /// # Panics
+    /// If `buffer` is empty.
+    pub fn read(&mut self, buffer: &mut [u8], timeout: Duration) -> Result<Received, SerialError> {
+        match fd::read(&self.fd, buffer, timeout) {
+            Ok(Arrival::Bytes(len)) => Ok(Received::Bytes(len)),
+            Ok(Arrival::Idle) => Ok(Received::Idle),
+            Ok(Arrival::HungUp) => Err(SerialError::Gone {
+                port: self.port.clone(),
+            }),
+            Err(errno) => Err(SerialError::from_errno(&self.port, errno)),
+        }
+    }
+
+    /// Hands all of `bytes` to the line.
+    ///
+    /// After [`SerialError::Stalled`] the first `written` bytes are on their
+    /// way: a sender of frames starts the next with a delimiter.
+    ///
+    /// # Errors
+    /// [`SerialError::Stalled`] if the line has not taken them within
+    /// [`WRITE_TIMEOUT`], [`SerialError::Gone`] after a hang-up,
+    /// [`SerialError::Io`] else.
+    pub fn write_all(&mut self, bytes: &[u8]) -> Result<(), SerialError> {
+        let written = fd::write(&self.fd, bytes, WRITE_TIMEOUT)
+            .map_err(|errno| SerialError::from_errno(&self.port, errno))?;
+        if written < bytes.len() {
+            return Err(SerialError::Stalled {
+                port: self.port.clone(),
+                written,
+                len: bytes.len(),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn lock_and_set(settings: &SerialSettings) -> Result<serialport::TTYPort, SerialError> {
+    let refused = |reason: String| SerialError::Settings {
+        settings: settings.clone(),
+        reason,
+    };
+    // A baud rate of 0 tells the driver to hang up.
+    if settings.baud == 0 {
+        return Err(refused("the baud rate must not be 0".to_owned()));
+    }
+    serialport::new(&settings.port, settings.baud)
+        .parity(settings.parity.into())
+        .stop_bits(settings.stop_bits.into())
+        .data_bits(settings.data_bits.into())
+        .open_native()
+        .map_err(|error| match error.kind() {
+            // The port was opened a moment ago, so it exists: this is the lock.
+            serialport::ErrorKind::NoDevice => SerialError::Busy {
+                port: settings.port.clone(),
+            },
+            _ => refused(error.description),
+        })
+}
