@@ -1,0 +1,224 @@
+//! The configuration: one typed [`Config`], or every error in it at once.
+//!
+//! A file inherits from another, and in the end from the compiled-in
+//! `base.toml`, which holds every default; the structs have none of their own.
+//! The environment has the last word. The files are laid over one another as
+//! trees that remember who wrote what (`tree`, `chain`, `environment`), and then
+//! read key by key (`section`), so that every error names its file,
+//! line and key.
+//!
+//! Nothing that the configuration names is opened here: no port, no bundle, no
+//! broker.
+
+mod chain;
+mod environment;
+mod error;
+mod mapping;
+mod section;
+mod settings;
+mod show;
+mod sources;
+mod topics;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+pub use error::{ConfigError, ConfigErrors};
+pub use settings::{
+    BrokerConfig, BundlePath, DeviceConfig, EventsConfig, ModelConfig, MqttConfig, OutputConfig,
+    Protocol,
+};
+pub use sources::{
+    Backoff, Clock, FileLink, Format, Link, MqttLink, Parity, SerialLink, SourceConfig,
+};
+pub use topics::{SensorTemplate, TopicPattern};
+
+use error::suggestion;
+use section::Section;
+use tree::{File, Origin, Table};
+
+/// Everything that an operator may decide.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[device]`
+    pub device: DeviceConfig,
+    /// `[mqtt]`
+    pub mqtt: MqttConfig,
+    /// `[broker]`
+    pub broker: BrokerConfig,
+    /// `[events]`
+    pub events: EventsConfig,
+    /// `[output]`
+    pub output: OutputConfig,
+    /// `[[models]]`, at least one.
+    pub models: Vec<ModelConfig>,
+    /// `[[sources]]`; each names one of `models`.
+    pub sources: Vec<SourceConfig>,
+    /// What all of the above was read from.
+    effective: Table,
+}
+
+/// How to reach the broker of one MQTT source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerAddress {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// The version of MQTT.
+    pub protocol: Protocol,
+}
+
+impl Config {
+    /// Reads the file at `path`, what it inherits and the overrides in `environment`.
+    ///
+    /// Without a path the defaults are taken alone. Of `environment`, the names
+    /// and values of variables, only `HARK_<SECTION>__<KEY>` is looked at.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once; but syntax errors alone, if there are any.
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigErrors> {
+        match path {
+            Some(path) => {
+                Self::of_tree(chain::load(path), File::Disk(path.to_owned()), environment)
+            }
+            None => Self::of_tree(chain::load_text(""), File::Base, environment),
+        }
+    }
+
+    /// As [`Config::load`], from a text. Its relative paths start from the
+    /// working directory.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    ///
+    /// ```
+    /// let config = hark::config::Config::of_text("device.name = \"gw7\"")?;
+    /// assert_eq!(config.device.name, "gw7");
+    /// # Ok::<(), hark::config::ConfigErrors>(())
+    /// ```
+    pub fn of_text(text: &str) -> Result<Self, ConfigErrors> {
+        Self::of_tree(chain::load_text(text), File::Text, std::iter::empty())
+    }
+
+    /// The broker of an MQTT source: `[mqtt]`'s, but for what the source says itself.
+    pub fn broker_of(&self, link: &MqttLink) -> BrokerAddress {
+        BrokerAddress {
+            host: link.host.as_ref().unwrap_or(&self.mqtt.host).clone(),
+            port: link.port.unwrap_or(self.mqtt.port),
+            protocol: link.protocol.unwrap_or(self.mqtt.protocol),
+        }
+    }
+
+    /// The configuration as it was loaded, complete, each key with the place that set it.
+    ///
+    /// It is TOML again; relative paths are left as they were written.
+    pub fn to_toml(&self) -> String {
+        show::to_toml(&self.effective)
+    }
+
+    fn of_tree(
+        tree: Result<Table, Vec<ConfigError>>,
+        file: File,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigErrors> {
+        let mut tree = match tree {
+            Ok(tree) => tree,
+            Err(errors) => return Err(ConfigErrors::of(errors)),
+        };
+        let mut errors = environment::apply(&mut tree, environment);
+        sources::apply_defaults(&mut tree);
+        let config = read(tree, &Origin::of(file), &mut errors);
+        if errors.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigErrors::of(errors))
+        }
+    }
+}
+
+fn read(tree: Table, at: &Origin, errors: &mut Vec<ConfigError>) -> Config {
+    let mut root = Section::root(&tree, at, errors);
+    let device = root.table("device", DeviceConfig::read);
+    let mqtt = root.table("mqtt", MqttConfig::read);
+    let broker = root.table("broker", BrokerConfig::read);
+    let events = root.table("events", EventsConfig::read);
+    let output = root.table("output", OutputConfig::read);
+    root.table("defaults", sources::read_defaults);
+    let models = read_models(&mut root);
+    let sources = read_sources(&mut root, &models);
+    root.finish();
+    Config {
+        device,
+        mqtt,
+        broker,
+        events,
+        output,
+        models,
+        sources,
+        effective: tree,
+    }
+}
+
+fn read_models(root: &mut Section<'_, '_>) -> Vec<ModelConfig> {
+    let mut names = Vec::new();
+    let models = root.tables("models", |section| {
+        let model = ModelConfig::read(section);
+        check_unique(section, &mut names, &model.name);
+        model
+    });
+    if models.is_empty() && root.is_sound(&["models"]) {
+        root.wrong("models", "must name at least one model");
+    }
+    models
+}
+
+fn read_sources(root: &mut Section<'_, '_>, models: &[ModelConfig]) -> Vec<SourceConfig> {
+    let mut names = Vec::new();
+    let sources = root.tables("sources", |section| {
+        let mut source = SourceConfig::read(section)?;
+        check_unique(section, &mut names, &source.name);
+        resolve_model(section, &mut source.model, models);
+        Some(source)
+    });
+    sources.into_iter().flatten().collect()
+}
+
+/// Reports a name that an earlier element of the same array has.
+fn check_unique(section: &mut Section<'_, '_>, names: &mut Vec<(String, Origin)>, name: &str) {
+    if !section.is_sound(&["name"]) {
+        return;
+    }
+    match names.iter().find(|(earlier, _)| earlier == name) {
+        Some((_, place)) => {
+            section.wrong("name", format!("{name:?} is taken already, at {place}"));
+        }
+        None => names.extend(
+            section
+                .place_of("name")
+                .map(|at| (name.to_owned(), at.clone())),
+        ),
+    }
+}
+
+/// Puts the first model's name for an empty one, and reports one that no model has.
+fn resolve_model(section: &mut Section<'_, '_>, model: &mut String, models: &[ModelConfig]) {
+    let known: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+    if known.contains(&"") {
+        return; // A model whose name is wrong, and perhaps the one that is meant.
+    }
+    match known.first() {
+        Some(first) if model.is_empty() => *model = (*first).to_owned(),
+        Some(_) if !known.contains(&model.as_str()) => {
+            let near = suggestion(model, &known);
+            section.wrong("model", format!("no [[models]] is named {model:?}{near}"));
+        }
+        _ => {}
+    }
+}

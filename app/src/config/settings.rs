@@ -1,0 +1,225 @@
+//! The single tables: `[device]`, `[mqtt]`, `[broker]`, `[events]`, `[output]`.
+//!
+//! Fields are named as their keys, with the unit last. The ranges in the
+//! comments are those that reading checks; defaults are in `base.toml` alone.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use super::{section::Section, topics::check_level};
+
+/// Sensors that a configuration may allow; beyond it memory, not a number, is the question.
+const SENSORS_MAX: usize = 1_000_000;
+
+/// The gateway itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceConfig {
+    /// One level of an MQTT topic; empty: the host name.
+    pub name: String,
+    /// From a complete reading to its verdict, in milliseconds: 0.1 to 60 000.
+    pub deadline_ms: f64,
+    /// Sensors that patterns and payloads may create: 1 to 1 000 000.
+    pub sensors_max: usize,
+    /// Folder for what outlives a restart, relative to the working directory.
+    pub data_dir: PathBuf,
+}
+
+impl DeviceConfig {
+    pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
+        let device = Self {
+            name: section.text("name"),
+            deadline_ms: section.float("deadline_ms", 0.1..=60_000.0),
+            sensors_max: section.integer("sensors_max", 1..=SENSORS_MAX),
+            data_dir: section.parsed("data_dir", parse_folder).unwrap_or_default(),
+        };
+        if !device.name.is_empty()
+            && let Err(message) = check_level(&device.name)
+        {
+            section.wrong("name", message);
+        }
+        device
+    }
+}
+
+/// What a broker is spoken to in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// MQTT 5.0.
+    V5,
+    /// MQTT 3.1.1.
+    V311,
+}
+
+/// Where alerts go, and the broker of every MQTT source that names none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MqttConfig {
+    /// Whether anything is published; sources read from this broker anyway.
+    pub enabled: bool,
+    /// Host name or address, not empty.
+    pub host: String,
+    /// TCP port: 1 to 65 535.
+    pub port: u16,
+    /// The version of MQTT.
+    pub protocol: Protocol,
+    /// None: `hark-<device>`.
+    pub client_id: Option<String>,
+    /// None: no login.
+    pub username: Option<String>,
+    /// The file that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// Seconds: 1 to 65 535.
+    pub keep_alive_s: u16,
+    /// Topics are `<root>/<device>/alert/<sensor>` and so on; no wildcard in it.
+    pub root: String,
+    /// Publish every verdict, not only alerts.
+    pub verdicts: bool,
+    /// Alerts that may wait for the broker: 1 to 1 000 000.
+    pub alerts_queued_max: usize,
+}
+
+impl MqttConfig {
+    pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
+        let mqtt = Self {
+            enabled: section.boolean("enabled"),
+            host: section.parsed("host", not_empty).unwrap_or_default(),
+            port: section.integer("port", 1..=u16::MAX),
+            protocol: section.word(
+                "protocol",
+                &[("5", Protocol::V5), ("3.1.1", Protocol::V311)],
+            ),
+            client_id: section.text_or_none("client_id"),
+            username: section.text_or_none("username"),
+            password_file: section.path_or_none("password_file"),
+            keep_alive_s: section.integer("keep_alive_s", 1..=u16::MAX),
+            root: section.parsed("root", parse_root).unwrap_or_default(),
+            verdicts: section.boolean("verdicts"),
+            alerts_queued_max: section.integer("alerts_queued_max", 1..=1_000_000),
+        };
+        if section.is_sound(&["username", "password_file"])
+            && mqtt.password_file.is_some()
+            && mqtt.username.is_none()
+        {
+            section.wrong("password_file", "a password needs a `username` beside it");
+        }
+        mqtt
+    }
+}
+
+/// The broker inside hark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerConfig {
+    /// Whether it runs.
+    pub embedded: bool,
+    /// Address and port that it listens on.
+    pub listen: SocketAddr,
+}
+
+impl BrokerConfig {
+    pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
+        let placeholder = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self {
+            embedded: section.boolean("embedded"),
+            listen: section
+                .parsed("listen", parse_address)
+                .unwrap_or(placeholder),
+        }
+    }
+}
+
+/// The local log of alerts and of steps on the ladder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventsConfig {
+    /// Within `data_dir`; none: no log.
+    pub file: Option<PathBuf>,
+    /// The file is rotated at this size, in bytes: 4096 to 1 GiB.
+    pub bytes_max: u64,
+    /// Rotated files that are kept: 1 to 1000.
+    pub files_max: usize,
+}
+
+impl EventsConfig {
+    pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
+        Self {
+            file: section.text_or_none("file").map(PathBuf::from),
+            bytes_max: section.integer("bytes_max", 4096..=1 << 30),
+            files_max: section.integer("files_max", 1..=1000),
+        }
+    }
+}
+
+/// What goes to standard output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputConfig {
+    /// One line for each alert.
+    pub alerts_stdout: bool,
+}
+
+impl OutputConfig {
+    pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
+        Self {
+            alerts_stdout: section.boolean("alerts_stdout"),
+        }
+    }
+}
+
+/// One of `[[models]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelConfig {
+    /// Unique among the models, not empty.
+    pub name: String,
+    /// Where its bundle is.
+    pub bundle: BundlePath,
+}
+
+/// Where a bundle is; the key `path` of `[[models]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BundlePath {
+    /// `builtin:<name>`: compiled in. Whether there is one is not checked here.
+    Builtin(String),
+    /// A folder.
+    Folder(PathBuf),
+}
+
+impl ModelConfig {
+    pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
+        let folder = section.folder_of("path");
+        let bundle = section.parsed("path", |text| parse_bundle(text, folder));
+        Self {
+            name: section.parsed("name", not_empty).unwrap_or_default(),
+            bundle: bundle.unwrap_or_else(|| BundlePath::Builtin(String::new())),
+        }
+    }
+}
+
+fn parse_bundle(text: &str, folder: &Path) -> Result<BundlePath, String> {
+    match text.strip_prefix("builtin:") {
+        Some(name) => not_empty(name).map(BundlePath::Builtin),
+        None => not_empty(text).map(|path| BundlePath::Folder(folder.join(path))),
+    }
+}
+
+pub(super) fn not_empty(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        Err("must not be empty".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+fn parse_folder(text: &str) -> Result<PathBuf, String> {
+    not_empty(text).map(PathBuf::from)
+}
+
+fn parse_root(text: &str) -> Result<String, String> {
+    match text.split('/').map(check_level).find_map(Result::err) {
+        None => Ok(text.to_owned()),
+        Some(_) => Err("must be topic levels with `/` between them, no `+` or `#`".to_owned()),
+    }
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let hint = "must be an IP address and a port, such as \"127.0.0.1:1883\"";
+    text.parse().map_err(|_| format!("{hint}, found {text:?}"))
+}

@@ -1,0 +1,185 @@
+//! `[[sources]]`: where readings come from.
+//!
+//! A source starts from `[defaults.all]`, then from the table of its kind, then
+//! come its own keys. All three are laid over one another before anything is
+//! read, so that what is printed and what is checked is what will run.
+
+use std::path::PathBuf;
+
+use hark_codec::MappingConfig;
+
+use super::{
+    settings::Protocol,
+    topics::{SensorTemplate, TopicPattern},
+    tree::{self, Node, Table, Value},
+};
+
+mod read;
+
+pub(super) use read::read_defaults;
+
+/// One stream of readings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceConfig {
+    /// Unique among the sources, not empty.
+    pub name: String,
+    /// The name of one of [`super::Config::models`].
+    pub model: String,
+    /// What the timestamps mean.
+    pub clock: Clock,
+    /// More readings in a second are shed; 0: no limit. At most 1 000 000.
+    pub readings_per_second_max: u32,
+    /// A longer payload or line is rejected, in bytes: 16 to [`hark_codec::PAYLOAD_MAX`].
+    pub payload_bytes_max: usize,
+    /// What a payload calls things.
+    pub mapping: MappingConfig,
+    /// The sensor's name; captures only for MQTT. None: what the payload or the
+    /// node says, or else the source's name.
+    pub sensor: Option<SensorTemplate>,
+    /// What a payload or line is written in.
+    pub format: Format,
+    /// Where the payloads come from.
+    pub link: Link,
+}
+
+/// What the timestamps of a source mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Nothing: the age is not checked.
+    None,
+    /// The node's own clock: its age is checked against the node's other readings.
+    Node,
+    /// Universal time: the age is checked against the gateway's clock.
+    Utc,
+}
+
+/// What a payload or line is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Frames of `hark_wire`.
+    Wire,
+    /// What `hark_codec` decodes, by the source's mapping.
+    Payload(hark_codec::Format),
+}
+
+/// Where the payloads of a source come from; its `kind`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Link {
+    /// `kind = "serial"`.
+    Serial(SerialLink),
+    /// `kind = "mqtt"`.
+    Mqtt(MqttLink),
+    /// `kind = "file"`.
+    File(FileLink),
+}
+
+/// How long to wait before a lost link is tried again: doubled from the least to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// Milliseconds, `reconnect_ms_min`: 10 to 600 000.
+    pub ms_min: u64,
+    /// Milliseconds, `reconnect_ms_max`: `ms_min` to 600 000.
+    pub ms_max: u64,
+}
+
+/// A serial port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SerialLink {
+    /// `/dev/ttyUSB0`
+    pub port: String,
+    /// Bits in a second: 50 to 4 000 000.
+    pub baud: u32,
+    /// The parity bit.
+    pub parity: Parity,
+    /// 5 to 8.
+    pub data_bits: u8,
+    /// 1 or 2.
+    pub stop_bits: u8,
+    /// When to open the port again.
+    pub reconnect: Backoff,
+}
+
+/// The parity bit of a serial line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parity {
+    /// None is sent.
+    None,
+    /// The ones are even in number.
+    Even,
+    /// The ones are odd in number.
+    Odd,
+}
+
+/// Topics of a broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MqttLink {
+    /// At least one.
+    pub topics: Vec<TopicPattern>,
+    /// Quality of service of the subscriptions: 0 to 2.
+    pub qos: u8,
+    /// None: as `[mqtt]`. See [`super::Config::broker_of`].
+    pub host: Option<String>,
+    /// None: as `[mqtt]`.
+    pub port: Option<u16>,
+    /// None: as `[mqtt]`.
+    pub protocol: Option<Protocol>,
+    /// When to connect again.
+    pub reconnect: Backoff,
+}
+
+/// A file that is replayed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileLink {
+    /// The file.
+    pub path: PathBuf,
+    /// 0: as fast as possible; 1: real time; N: N times as fast. At most 1 000 000.
+    pub speed: f64,
+    /// Between rows that carry no time, in milliseconds, at most a day.
+    pub period_ms: Option<f64>,
+    /// Start again at the end.
+    pub repeat: bool,
+}
+
+/// Lays each source over the defaults of all and of its kind.
+pub(super) fn apply_defaults(root: &mut Table) {
+    let Some(Node {
+        value: Value::Table(defaults),
+        ..
+    }) = root.get("defaults")
+    else {
+        return;
+    };
+    let defaults = defaults.clone();
+    let Some(Node {
+        value: Value::Array(sources),
+        ..
+    }) = root.get_mut("sources")
+    else {
+        return;
+    };
+    for node in sources {
+        if let Value::Table(own) = &mut node.value {
+            let own_keys = std::mem::take(own);
+            *own = start_of(&own_keys, &defaults);
+            tree::merge(own, own_keys);
+        }
+    }
+}
+
+fn start_of(own: &Table, defaults: &Table) -> Table {
+    let kind = match own.get("kind").map(|node| &node.value) {
+        Some(Value::Text(kind)) if kind != "all" => kind,
+        _ => return Table::new(),
+    };
+    let mut start = Table::new();
+    for table in ["all", kind] {
+        if let Some(Node {
+            value: Value::Table(table),
+            ..
+        }) = defaults.get(table)
+        {
+            tree::merge(&mut start, table.clone());
+        }
+    }
+    start
+}
