@@ -1,0 +1,172 @@
+//! Bytes of a stream to lines.
+//!
+//! A line that lies whole in one chunk is handed on without a copy; only the
+//! unfinished tail of a chunk is kept, at most [`LINE_MAX`] bytes of it. A line
+//! that outgrows the bound is reported once, at the byte that breaks it, and
+//! skipped up to its end. How the stream is cut into chunks makes no
+//! difference to what comes out.
+
+/// The longest line without its terminator, bytes. 32 channels of 24
+/// characters, names and a timestamp take a quarter of it.
+pub const LINE_MAX: usize = 4096;
+
+/// A line was longer than [`LINE_MAX`] and is being skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a line is longer than {LINE_MAX} bytes")]
+pub struct Oversize;
+
+/// Cuts a stream at `\n` or `\r\n`.
+///
+/// ```
+/// let mut splitter = hark_codec::LineSplitter::new();
+/// let mut lines = Vec::new();
+/// for chunk in [&b"1,2\r\n3"[..], b",4\n5,6"] {
+///     splitter.push(chunk, |line| lines.push(line.map(<[u8]>::to_vec)));
+/// }
+/// splitter.finish(|line| lines.push(line.map(<[u8]>::to_vec)));
+/// let expected = [b"1,2", b"3,4", b"5,6"].map(|line| Ok(line.to_vec()));
+/// assert_eq!(lines, expected);
+/// ```
+#[derive(Debug)]
+pub struct LineSplitter {
+    /// The line begun by earlier chunks.
+    tail: Vec<u8>,
+    is_skipping: bool,
+}
+
+impl Default for LineSplitter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl LineSplitter {
+    /// A splitter at the start of a line; the only allocation is made here.
+    pub fn new() -> Self {
+        Self {
+            tail: Vec::with_capacity(LINE_MAX),
+            is_skipping: false,
+        }
+    }
+
+    /// Takes the next chunk and gives each line that it completes to
+    /// `handle_line`, without its terminator; empty lines too.
+    pub fn push(&mut self, chunk: &[u8], mut handle_line: impl FnMut(Result<&[u8], Oversize>)) {
+        let mut rest = chunk;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            self.end_line(&rest[..end], &mut handle_line);
+            rest = &rest[end + 1..];
+        }
+        self.keep(rest, &mut handle_line);
+    }
+
+    /// The stream has ended: gives the last line, if it has no terminator, and
+    /// is ready for the next stream.
+    pub fn finish(&mut self, mut handle_line: impl FnMut(Result<&[u8], Oversize>)) {
+        if !self.tail.is_empty() {
+            self.end_line(&[], &mut handle_line);
+        }
+        self.is_skipping = false;
+    }
+
+    fn end_line(&mut self, part: &[u8], handle_line: &mut impl FnMut(Result<&[u8], Oversize>)) {
+        if self.is_skipping {
+            self.is_skipping = false;
+        } else if self.tail.len() + part.len() > LINE_MAX {
+            handle_line(Err(Oversize));
+        } else if self.tail.is_empty() {
+            handle_line(Ok(without_return(part)));
+        } else {
+            self.tail.extend_from_slice(part);
+            handle_line(Ok(without_return(&self.tail)));
+        }
+        self.tail.clear();
+    }
+
+    fn keep(&mut self, part: &[u8], handle_line: &mut impl FnMut(Result<&[u8], Oversize>)) {
+        if self.is_skipping {
+            return;
+        }
+        if self.tail.len() + part.len() > LINE_MAX {
+            self.tail.clear();
+            self.is_skipping = true;
+            handle_line(Err(Oversize));
+        } else {
+            self.tail.extend_from_slice(part);
+        }
+    }
+}
+
+/// The `\r` of `\r\n` counts towards [`LINE_MAX`]; otherwise the bound would
+/// depend on where the stream is cut.
+fn without_return(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Lines = Vec<Result<Vec<u8>, Oversize>>;
+
+    fn split(stream: &[u8], chunk_len: usize) -> Lines {
+        let mut splitter = LineSplitter::new();
+        let mut lines = Lines::new();
+        for chunk in stream.chunks(chunk_len) {
+            splitter.push(chunk, |line| lines.push(line.map(<[u8]>::to_vec)));
+            assert!(splitter.tail.capacity() == LINE_MAX);
+        }
+        splitter.finish(|line| lines.push(line.map(<[u8]>::to_vec)));
+        lines
+    }
+
+    fn check(stream: &[u8], expected: &[Result<&[u8], Oversize>]) {
+        let expected: Lines = expected.iter().map(|l| l.map(<[u8]>::to_vec)).collect();
+        for chunk_len in [1, 2, 3, 7, 4096, 4097, stream.len().max(1)] {
+            assert_eq!(split(stream, chunk_len), expected, "chunks of {chunk_len}");
+        }
+    }
+
+    #[test]
+    fn lines_end_at_line_feed_with_or_without_return() {
+        check(b"", &[]);
+        check(b"a", &[Ok(b"a")]);
+        check(b"a\n", &[Ok(b"a")]);
+        check(b"a\r\nb\n", &[Ok(b"a"), Ok(b"b")]);
+        check(b"\n\r\n\n", &[Ok(b""), Ok(b""), Ok(b"")]);
+        check(b"a\rb\r\r\n", &[Ok(b"a\rb\r")]);
+        check(b"a\n\r", &[Ok(b"a"), Ok(b"")]);
+    }
+
+    #[test]
+    fn a_long_line_is_reported_once_and_the_next_is_whole() {
+        let line = |len: usize| vec![b'x'; len];
+        let longest = line(LINE_MAX);
+        check(
+            &[&longest[..], b"\nb\n"].concat(),
+            &[Ok(&longest), Ok(b"b")],
+        );
+        for len in [LINE_MAX + 1, 3 * LINE_MAX] {
+            check(
+                &[&line(len)[..], b"\nb\n"].concat(),
+                &[Err(Oversize), Ok(b"b")],
+            );
+            check(&line(len), &[Err(Oversize)]);
+        }
+    }
+
+    #[test]
+    fn a_new_stream_does_not_inherit_the_skipped_line() {
+        let mut splitter = LineSplitter::new();
+        splitter.push(&[b'x'; LINE_MAX + 1], |line| {
+            assert_eq!(line, Err(Oversize));
+        });
+        splitter.finish(|_| panic!("the long line was reported already"));
+        let mut lines = 0;
+        splitter.push(b"a\n", |line| {
+            assert_eq!(line, Ok(&b"a"[..]));
+            lines += 1;
+        });
+        assert_eq!(lines, 1);
+    }
+}
