@@ -115,7 +115,7 @@ const fn encoded_max(raw: usize) -> usize {
 
 /// Writes `message` as one frame into `frame`.
 ///
-/// Returns the frame with its delimiter: at least 8 and at most
+/// Returns the frame with its delimiter: at least 9 and at most
 /// [`FRAME_MAX`] bytes, of which only the last is zero. It cannot fail: the
 /// capacities of a message are in its type, and `FRAME_MAX` follows from
 /// them.
