@@ -28,7 +28,7 @@ pub const COLUMNS_MAX: usize = 256;
 const NUMBER_MAX: usize = 64;
 
 /// Decodes CSV, one line for each call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CsvDecoder {
     mapping: Mapping,
     line: Line,
@@ -235,7 +235,7 @@ fn in_cell(fault: Rejected, cell: usize) -> Rejected {
 }
 
 /// One line cut into cells.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Line {
     reader: Reader,
     /// The cells' bytes, unquoted, one after the other.

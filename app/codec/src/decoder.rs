@@ -93,10 +93,10 @@ pub struct Decoded<'a> {
 /// );
 /// # Ok::<(), hark_codec::MappingError>(())
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Decoder(Kind);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Kind {
     Json(Mapping),
     Cbor(Mapping),
