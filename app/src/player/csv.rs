@@ -1,0 +1,58 @@
+//! The recording: readings with what was wrong with the machine at the time.
+
+use super::text::{append, csv_header, write_cells};
+use super::{Counts, Feed, SHUTDOWN_POLL, Step};
+use crate::shutdown::Shutdown;
+use hark_rig::{Fault, RigReading};
+use std::io::{self, Write};
+use std::time::Instant;
+
+/// Writes the readings of `feed` to `out`: a header, then `seq`, `ts` in µs,
+/// the channels, `label` and `severity`, 0 to 1.
+///
+/// The label is the fault's name, empty while there is none. A reading that a
+/// `dropout` keeps back is left out. `out` should be buffered; it is flushed
+/// whenever the feed waits, and at the end.
+///
+/// # Errors
+/// Those of `out`; [`io::ErrorKind::BrokenPipe`] if its reader has gone.
+pub fn write_csv(
+    out: &mut impl Write,
+    mut feed: Feed,
+    shutdown: &Shutdown,
+    on_reading: &mut dyn FnMut(&RigReading),
+) -> io::Result<Counts> {
+    let start = Instant::now();
+    let mut counts = Counts::default();
+    let mut line = Vec::new();
+    writeln!(out, "{}", csv_header(&["label", "severity"]))?;
+    while !shutdown.is_requested() {
+        match feed.poll(start.elapsed()) {
+            Step::Play(reading) => {
+                on_reading(&reading);
+                counts.readings += 1;
+                if !reading.sent {
+                    counts.dropped += 1;
+                    continue;
+                }
+                line.clear();
+                write_line(&reading, &mut line);
+                out.write_all(&line)?;
+                counts.sent += 1;
+            }
+            Step::Wait(wait) => {
+                out.flush()?;
+                std::thread::sleep(wait.min(SHUTDOWN_POLL));
+            }
+            Step::End => break,
+        }
+    }
+    out.flush()?;
+    Ok(counts)
+}
+
+fn write_line(reading: &RigReading, line: &mut Vec<u8>) {
+    write_cells(reading, line);
+    let label = reading.label.map_or("", Fault::name);
+    append(line, format_args!(",{label},{}\n", reading.severity));
+}
