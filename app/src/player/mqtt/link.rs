@@ -86,9 +86,10 @@ impl<'a> Link<'a> {
 
     /// A broker that stays away is reported once, not at every try.
     fn note_broken(&mut self, error: &anyhow::Error) {
+        // Not the whole chain: rumqttc's errors repeat their causes.
         let reason = error.to_string();
         if reason != self.last_reason {
-            tracing::warn!("broker {}: {error:#}; trying again", self.broker.name());
+            tracing::warn!("broker {}: {reason}; trying again", self.broker.name());
             self.last_reason = reason;
         }
         self.connection = None;
