@@ -53,7 +53,7 @@ pub struct SimulateArgs {
     /// Publish to this broker
     #[arg(long, value_name = "HOST:PORT", value_parser = parse_broker)]
     mqtt: Option<(String, u16)>,
-    /// The topic to publish to [default: sensors/<SENSOR>]
+    /// The topic to publish to [default: sensors/NAME]
     #[arg(long, conflicts_with_all = ["csv", "pty"], value_parser = parse_topic)]
     topic: Option<String>,
     /// Guarantee of each publish: 0 at most once, 1 at least once [default: 1]
