@@ -1,0 +1,298 @@
+//! A model bundle: opened and checked whole, then loaded on a backend.
+//!
+//! Opening reads every file and compares its digest, so that a bundle that opens
+//! is complete. Loading tries the variants in the manifest's order and hands out
+//! the first that loads and passes its golden vectors; why the others did not is
+//! reported beside it. Nothing here panics on any content of any file.
+
+use std::io;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::files::{FILE_BYTES_MAX, Files, sha256_hex};
+use crate::golden::{Golden, GoldenError};
+use crate::infer::Infer;
+use crate::manifest::{FORMAT, Manifest, Precision, Variant};
+use crate::tract::{LoadError, TractModel};
+
+/// The manifest's name in every bundle.
+pub const MANIFEST: &str = "manifest.toml";
+
+/// A bundle whose files are all there and unaltered.
+#[derive(Debug)]
+pub struct Bundle<P> {
+    files: Files,
+    manifest: Manifest<P>,
+    golden: Golden,
+    digest: String,
+}
+
+/// Which variants [`Bundle::load`] may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// Any, the manifest's first that works.
+    Any,
+    /// Only those of this precision.
+    Only(Precision),
+}
+
+/// A model that reproduced its golden outputs on this machine.
+pub struct Loaded<'a> {
+    /// The model.
+    pub model: Box<dyn Infer>,
+    /// Which variant it is.
+    pub variant: &'a Variant,
+    /// The variants before it in the manifest, and why they were passed over;
+    /// those that were not asked for are left out.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A variant that was tried and not taken.
+#[derive(Debug, Error)]
+#[error("{backend} {precision} ({file}): {reason}")]
+pub struct Skipped {
+    /// Its precision.
+    pub precision: Precision,
+    /// Its backend.
+    pub backend: String,
+    /// Its file.
+    pub file: String,
+    /// Why it was not taken.
+    pub reason: Reason,
+}
+
+/// Why a variant was not taken.
+#[derive(Debug, Error)]
+pub enum Reason {
+    /// The binary has no such backend.
+    #[error("this binary has no such backend")]
+    Backend,
+    /// The file went bad after the bundle was opened.
+    #[error("{0}")]
+    File(Box<BundleError>),
+    /// The backend refused the file.
+    #[error("{0}")]
+    Load(#[from] LoadError),
+    /// The backend's answers differ from the golden vectors.
+    #[error("{0}")]
+    Golden(#[from] GoldenError),
+}
+
+/// Why a bundle cannot be used.
+#[derive(Debug, Error)]
+pub enum BundleError {
+    /// A file cannot be read.
+    #[error("{file}: {source}")]
+    Read {
+        /// The file.
+        file: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file is too large.
+    #[error("{file}: larger than {FILE_BYTES_MAX} bytes")]
+    TooLarge {
+        /// The file.
+        file: String,
+    },
+    /// A file name is not a plain name inside the bundle.
+    #[error(
+        "file name {name:?}: expected one of a-z A-Z 0-9 . _ - without a leading dot or a path"
+    )]
+    FileName {
+        /// The name, cut to the allowed length.
+        name: String,
+    },
+    /// The manifest does not parse.
+    #[error("{file}, line {line}: {message}")]
+    Toml {
+        /// The manifest.
+        file: String,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong, with the key.
+        message: String,
+    },
+    /// The manifest is of another format.
+    #[error("{file}: format {found}, this binary reads format {FORMAT}")]
+    Format {
+        /// The manifest.
+        file: String,
+        /// Its format.
+        found: u32,
+    },
+    /// A value in the manifest is out of its range.
+    #[error("{file}: {key}: {problem}")]
+    Field {
+        /// The manifest.
+        file: String,
+        /// The key, with its path.
+        key: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// A file's content is not what the manifest says.
+    #[error("{file}: sha256 is {found}, the manifest says {expected}")]
+    Digest {
+        /// The file.
+        file: String,
+        /// The manifest's digest.
+        expected: String,
+        /// The file's digest.
+        found: String,
+    },
+    /// The golden vectors are malformed.
+    #[error("{file}: {problem}")]
+    Golden {
+        /// The golden file.
+        file: String,
+        /// What is wrong and where.
+        problem: String,
+    },
+    /// No variant could be loaded.
+    #[error("no variant of {model} works here: {}", list(.skipped))]
+    NoVariant {
+        /// Name and version.
+        model: String,
+        /// Each variant that was asked for, and why it does not work.
+        skipped: Vec<Skipped>,
+    },
+}
+
+fn list(skipped: &[Skipped]) -> String {
+    if skipped.is_empty() {
+        return "none has that precision".to_owned();
+    }
+    let lines: Vec<String> = skipped.iter().map(ToString::to_string).collect();
+    lines.join("; ")
+}
+
+impl<P: DeserializeOwned> Bundle<P> {
+    /// Opens the bundle in a folder.
+    ///
+    /// # Errors
+    /// [`BundleError`]; never [`BundleError::NoVariant`], nothing is loaded yet.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, BundleError> {
+        Self::check(Files::Folder(folder.as_ref().to_owned()))
+    }
+
+    /// Opens a bundle that is compiled into the binary: file names and contents.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`].
+    pub fn embedded(files: &'static [(&'static str, &'static [u8])]) -> Result<Self, BundleError> {
+        Self::check(Files::Embedded(files))
+    }
+
+    fn check(files: Files) -> Result<Self, BundleError> {
+        let bytes = files.read(MANIFEST)?;
+        let manifest = Manifest::parse(&files.describe(MANIFEST), &bytes)?;
+        for variant in &manifest.variants {
+            files.read_verified(&variant.file, &variant.sha256)?;
+        }
+        let name = &manifest.golden.file;
+        let json = files.read_verified(name, &manifest.golden.sha256)?;
+        let golden =
+            Golden::parse(&json, &manifest.model).map_err(|problem| BundleError::Golden {
+                file: files.describe(name),
+                problem,
+            })?;
+        Ok(Bundle {
+            digest: sha256_hex(&bytes),
+            files,
+            manifest,
+            golden,
+        })
+    }
+}
+
+impl<P> Bundle<P> {
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest<P> {
+        &self.manifest
+    }
+
+    /// The golden vectors, for the caller's part of the check.
+    pub fn golden(&self) -> &Golden {
+        &self.golden
+    }
+
+    /// SHA-256 of the manifest in 64 lower-case hex digits. The manifest holds the
+    /// digests of all other files, so this one names the bundle's whole content.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Loads the first variant that works here: built into this binary, loadable,
+    /// and true to the golden vectors. Takes milliseconds to seconds and allocates;
+    /// call it outside the hot path, once for each thread that infers.
+    ///
+    /// # Errors
+    /// [`BundleError::NoVariant`] with the reason of each.
+    pub fn load(&self, choice: Choice) -> Result<Loaded<'_>, BundleError> {
+        let mut skipped = Vec::new();
+        for variant in &self.manifest.variants {
+            if !choice.allows(variant) {
+                continue;
+            }
+            match self.try_variant(variant) {
+                Ok(model) => {
+                    return Ok(Loaded {
+                        model,
+                        variant,
+                        skipped,
+                    });
+                }
+                Err(reason) => skipped.push(Skipped {
+                    precision: variant.precision,
+                    backend: variant.backend.clone(),
+                    file: variant.file.clone(),
+                    reason,
+                }),
+            }
+        }
+        let model = &self.manifest.model;
+        Err(BundleError::NoVariant {
+            model: format!("{} {}", model.name, model.version),
+            skipped,
+        })
+    }
+
+    /// The file is verified again: storage may have changed since the bundle was
+    /// opened, and what runs must be what was signed.
+    fn try_variant(&self, variant: &Variant) -> Result<Box<dyn Infer>, Reason> {
+        let (inputs, outputs) = (self.manifest.model.inputs, self.manifest.model.outputs);
+        let mut model: Box<dyn Infer> = match variant.backend.as_str() {
+            "tract" => {
+                let bytes = self
+                    .files
+                    .read_verified(&variant.file, &variant.sha256)
+                    .map_err(|error| Reason::File(Box::new(error)))?;
+                Box::new(TractModel::load(
+                    &bytes,
+                    inputs,
+                    outputs,
+                    variant.precision,
+                )?)
+            }
+            _ => return Err(Reason::Backend),
+        };
+        self.golden
+            .check_outputs(variant.precision, model.as_mut())?;
+        Ok(model)
+    }
+}
+
+impl Choice {
+    fn allows(self, variant: &Variant) -> bool {
+        match self {
+            Choice::Any => true,
+            Choice::Only(precision) => variant.precision == precision,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! Where a bundle's files come from: a folder, or the binary itself.
+//!
+//! Names are single plain components, so that no manifest reaches outside its
+//! folder; sizes are bounded before a byte is read.
+
+use std::borrow::Cow;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+use crate::bundle::BundleError;
+
+/// The largest file in a bundle. Gateways have a few hundred megabytes of memory,
+/// and a file is held whole while it is checked.
+pub(crate) const FILE_BYTES_MAX: usize = 64 << 20;
+
+/// The longest file name. Common file systems take 255; this leaves room for a path.
+const NAME_MAX: usize = 64;
+
+/// The files of one bundle.
+#[derive(Debug, Clone)]
+pub(crate) enum Files {
+    /// A folder on storage.
+    Folder(PathBuf),
+    /// Names and contents, compiled into the binary.
+    Embedded(&'static [(&'static str, &'static [u8])]),
+}
+
+impl Files {
+    /// Reads one file, of at most [`FILE_BYTES_MAX`] bytes.
+    pub(crate) fn read(&self, name: &str) -> Result<Cow<'static, [u8]>, BundleError> {
+        check_name(name)?;
+        let bytes = match self {
+            Files::Folder(folder) => read_bounded(&folder.join(name)).map(Cow::Owned),
+            Files::Embedded(files) => files
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, bytes)| Cow::Borrowed(*bytes))
+                .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not embedded")),
+        };
+        let bytes = bytes.map_err(|source| BundleError::Read {
+            file: self.describe(name),
+            source,
+        })?;
+        if bytes.len() > FILE_BYTES_MAX {
+            return Err(BundleError::TooLarge {
+                file: self.describe(name),
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// Reads one file and checks its digest (64 lower-case hex digits).
+    pub(crate) fn read_verified(
+        &self,
+        name: &str,
+        sha256: &str,
+    ) -> Result<Cow<'static, [u8]>, BundleError> {
+        let bytes = self.read(name)?;
+        let found = sha256_hex(&bytes);
+        if found != sha256 {
+            return Err(BundleError::Digest {
+                file: self.describe(name),
+                expected: sha256.to_owned(),
+                found,
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// The file as an operator would look for it.
+    pub(crate) fn describe(&self, name: &str) -> String {
+        match self {
+            Files::Folder(folder) => folder.join(name).display().to_string(),
+            Files::Embedded(_) => format!("{name} (in the binary)"),
+        }
+    }
+}
+
+/// Reads at most one byte more than is allowed, whatever the file's size says.
+/// What is not a regular file is refused before it is opened: a pipe would hang.
+fn read_bounded(path: &PathBuf) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
+    }
+    let mut bytes = Vec::new();
+    let limit = FILE_BYTES_MAX as u64 + 1;
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn check_name(name: &str) -> Result<(), BundleError> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let is_good = !name.is_empty()
+        && name.len() <= NAME_MAX
+        && !name.starts_with('.')
+        && name.chars().all(is_plain);
+    if is_good {
+        Ok(())
+    } else {
+        Err(BundleError::FileName {
+            name: name.chars().take(NAME_MAX).collect(),
+        })
+    }
+}
+
+/// SHA-256 of `bytes` as 64 lower-case hex digits.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

@@ -1,0 +1,209 @@
+//! `manifest.toml`: what a bundle holds, and what its model expects.
+//!
+//! Parsed once and checked whole; a [`Manifest`] that exists names a format this
+//! crate reads, sound names, sizes within bounds and a digest for each file. The
+//! section `[pipeline]` is the caller's type `P`, so that a bundle says how
+//! readings become features without this crate knowing either.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::bundle::BundleError;
+
+/// The only manifest format so far.
+pub const FORMAT: u32 = 1;
+
+/// The widest model: 65536 f32 are 256 KiB, copied for each inference.
+pub const WIDTH_MAX: usize = 65_536;
+
+/// One for each precision and backend that this product may ever have, with room.
+pub const VARIANTS_MAX: usize = 8;
+
+/// Names and versions end up in MQTT topics, metric labels and folder names.
+const NAME_LENGTHS: RangeInclusive<usize> = 1..=64;
+
+/// A bundle's manifest; `P` is the caller's `[pipeline]` section.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "P: DeserializeOwned"))]
+pub struct Manifest<P> {
+    /// Always [`FORMAT`].
+    pub format: u32,
+    /// What the model is.
+    pub model: Model,
+    /// The model files, the most wanted first; at least one.
+    pub variants: Vec<Variant>,
+    /// Where the golden vectors are.
+    pub golden: GoldenFile,
+    /// How readings become features, and outputs a verdict.
+    pub pipeline: P,
+}
+
+/// What the model is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// 1 to 64 of `a-z 0-9 -`.
+    pub name: String,
+    /// 1 to 64 of `a-z A-Z 0-9 . + -`.
+    pub version: String,
+    /// One or two sentences for people.
+    pub description: String,
+    /// The licence of the model files, as an SPDX expression.
+    pub licence: String,
+    /// Where the training data came from.
+    pub data: String,
+    /// Number of features, 1 to [`WIDTH_MAX`].
+    pub inputs: usize,
+    /// Number of outputs, 1 to [`WIDTH_MAX`].
+    pub outputs: usize,
+}
+
+/// One file of the model, for one precision and one backend.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// The arithmetic that the file was made for.
+    pub precision: Precision,
+    /// Who runs it. A name that this binary does not have is no error: gateways
+    /// with and without an accelerator share bundles. The variant is skipped.
+    pub backend: String,
+    /// File name inside the bundle.
+    pub file: String,
+    /// SHA-256 of the file, 64 lower-case hex digits.
+    pub sha256: String,
+}
+
+/// Where the golden vectors are.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenFile {
+    /// File name inside the bundle.
+    pub file: String,
+    /// SHA-256 of the file, 64 lower-case hex digits.
+    pub sha256: String,
+}
+
+/// The arithmetic of a model file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 8-bit integers, quantized.
+    Int8,
+    /// 32-bit floating point.
+    Float32,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::Int8 => "int8",
+            Precision::Float32 => "float32",
+        })
+    }
+}
+
+/// Read before the rest, so that a newer manifest is named as such instead of as
+/// a heap of unknown keys.
+#[derive(Deserialize)]
+struct Probe {
+    format: u32,
+}
+
+impl<P: DeserializeOwned> Manifest<P> {
+    /// Parses and checks a manifest; `file` is its name for errors.
+    ///
+    /// # Errors
+    /// [`BundleError::Toml`] with line and key, [`BundleError::Format`] for a
+    /// format other than [`FORMAT`], [`BundleError::Field`] for a value out of
+    /// its range.
+    pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, BundleError> {
+        let text = std::str::from_utf8(bytes).map_err(|error| BundleError::Toml {
+            file: file.to_owned(),
+            line: line_at(bytes, error.valid_up_to()),
+            message: "not UTF-8".to_owned(),
+        })?;
+        let probe: Probe = toml::from_str(text).map_err(|error| located(file, text, error))?;
+        if probe.format != FORMAT {
+            return Err(BundleError::Format {
+                file: file.to_owned(),
+                found: probe.format,
+            });
+        }
+        let manifest: Self = toml::from_str(text).map_err(|error| located(file, text, error))?;
+        manifest
+            .check()
+            .map_err(|(key, problem)| BundleError::Field {
+                file: file.to_owned(),
+                key,
+                problem,
+            })?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<(), (String, String)> {
+        let model = &self.model;
+        check_word("model.name", &model.name, "a-z 0-9 -", |c| {
+            c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
+        })?;
+        check_word("model.version", &model.version, "a-z A-Z 0-9 . + -", |c| {
+            c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '-')
+        })?;
+        check_count("model.inputs", model.inputs, WIDTH_MAX)?;
+        check_count("model.outputs", model.outputs, WIDTH_MAX)?;
+        check_count("variants", self.variants.len(), VARIANTS_MAX)?;
+        for (index, variant) in self.variants.iter().enumerate() {
+            check_sha256(&format!("variants[{index}].sha256"), &variant.sha256)?;
+        }
+        check_sha256("golden.sha256", &self.golden.sha256)
+    }
+}
+
+fn check_word(
+    key: &str,
+    value: &str,
+    alphabet: &str,
+    is_allowed: impl Fn(char) -> bool,
+) -> Result<(), (String, String)> {
+    if NAME_LENGTHS.contains(&value.len()) && value.chars().all(is_allowed) {
+        return Ok(());
+    }
+    let (min, max) = (NAME_LENGTHS.start(), NAME_LENGTHS.end());
+    let problem = format!("{value:?} is not {min} to {max} characters of {alphabet}");
+    Err((key.to_owned(), problem))
+}
+
+fn check_count(key: &str, value: usize, max: usize) -> Result<(), (String, String)> {
+    if (1..=max).contains(&value) {
+        return Ok(());
+    }
+    Err((key.to_owned(), format!("{value} is not in 1 to {max}")))
+}
+
+fn check_sha256(key: &str, value: &str) -> Result<(), (String, String)> {
+    let is_hex = |c: char| matches!(c, '0'..='9' | 'a'..='f');
+    if value.len() == 64 && value.chars().all(is_hex) {
+        return Ok(());
+    }
+    let problem = format!("{value:?} is not a SHA-256 in 64 lower-case hex digits");
+    Err((key.to_owned(), problem))
+}
+
+/// A TOML error with its file, line and key. The parser tells the key only when it
+/// does not show the source, so it is asked without.
+fn located(file: &str, text: &str, mut error: toml::de::Error) -> BundleError {
+    let at = error.span().map_or(0, |span| span.start);
+    error.set_input(None);
+    BundleError::Toml {
+        file: file.to_owned(),
+        line: line_at(text.as_bytes(), at),
+        message: error.to_string().trim_end().replace('\n', " "),
+    }
+}
+
+fn line_at(bytes: &[u8], at: usize) -> usize {
+    let before = &bytes[..at.min(bytes.len())];
+    1 + before.iter().filter(|byte| **byte == b'\n').count()
+}
