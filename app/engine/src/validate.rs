@@ -7,7 +7,9 @@
 //! Age needs no synchronised clocks. For a node that counts its own time the
 //! offset of arrival to timestamp is compared with the smallest offset seen,
 //! which is the fastest that the path has ever been; that minimum leaks upward
-//! by [`DRIFT_PPM`], so that a slow node clock does not age its readings.
+//! by [`DRIFT_PPM`], so that a slow node clock does not age its readings. A
+//! clock that began anew and jumped forward unseen shows in an age that stays:
+//! after `age_max_ms` of it the offset is learnt afresh.
 
 use crate::{CHANNELS_MAX, Reading, Rejection, Schema};
 
@@ -19,6 +21,9 @@ const RESTART_AFTER: u32 = 3;
 const AHEAD_MAX: u64 = 1 << 20;
 /// How far a node's crystal may run slow; 100 ppm is a poor one.
 const DRIFT_PPM: u64 = 100;
+/// A line that catches up makes ages fall. What falls by less than this part of
+/// `age_max_ms` in as long is taken for a clock that began anew.
+const CATCH_UP_PART: i64 = 8;
 /// Without sequence and timestamp, a silence of this many periods is a gap.
 const SILENT_PERIODS: f64 = 10.0;
 
@@ -65,6 +70,8 @@ pub(crate) struct Validator {
     arrival_us: u64,
     /// Smallest arrival − timestamp seen, and when; of [`NodeClock::Node`].
     offset_min: Option<(i64, u64)>,
+    /// The first of the stale readings in a row: its age and its arrival.
+    stale_since: Option<(i64, u64)>,
     /// Readings missing or refused since the last sample.
     missed: u64,
     /// The node started again since the last sample.
@@ -89,6 +96,7 @@ impl Validator {
             timestamp_us: None,
             arrival_us: 0,
             offset_min: None,
+            stale_since: None,
             missed: 0,
             is_restart: false,
         }
@@ -136,12 +144,20 @@ impl Validator {
         else {
             return Ok(());
         };
+        let age_max_us = (age_max_ms * 1e3) as i64;
         let age_us = match clock {
             NodeClock::None => return Ok(()),
             NodeClock::Utc => now.utc_us.saturating_sub(timestamp_us),
-            NodeClock::Node => self.relative_age_us(timestamp_us, now.mono_us),
+            NodeClock::Node => {
+                let age_us = self.relative_age_us(timestamp_us, now.mono_us);
+                if self.has_begun_anew(age_us, age_max_us, now.mono_us) {
+                    self.offset_min = None;
+                    self.relative_age_us(timestamp_us, now.mono_us)
+                } else {
+                    age_us
+                }
+            }
         };
-        let age_max_us = (age_max_ms * 1e3) as i64;
         if age_us > age_max_us {
             return Err(Rejection::Stale);
         }
@@ -166,6 +182,24 @@ impl Validator {
                 0
             }
         }
+    }
+
+    /// Whether readings have been stale for `age_max_us` and do not get fresher.
+    fn has_begun_anew(&mut self, age_us: i64, age_max_us: i64, mono_us: u64) -> bool {
+        if age_us <= age_max_us {
+            self.stale_since = None;
+            return false;
+        }
+        let (first_age_us, since) = *self.stale_since.get_or_insert((age_us, mono_us));
+        if age_us < first_age_us.saturating_sub(age_max_us / CATCH_UP_PART) {
+            self.stale_since = Some((age_us, mono_us));
+            return false;
+        }
+        let has_begun_anew = mono_us.saturating_sub(since) >= age_max_us as u64;
+        if has_begun_anew {
+            self.stale_since = None;
+        }
+        has_begun_anew
     }
 
     fn check_values(

@@ -181,3 +181,53 @@ fn a_node_clock_that_starts_again_is_not_stale() {
     let series = [sent(100, 90), sent(101, 0), sent(102, 1)];
     assert_eq!(judge(NodeClock::Node, &series), [Ok(0), Ok(0), Ok(0)]);
 }
+
+/// Arrival and sending of each reading in periods of 100 ms, ages up to 1 s.
+fn check_ages(series: &[(u64, u64)], expected: &str) {
+    let readings: Vec<_> = series
+        .iter()
+        .map(|&(arrival, sent)| {
+            let timestamp_us = (sent * PERIOD_US) as i64;
+            (arrival, reading(None, Some(timestamp_us), &[0.0; 2]))
+        })
+        .collect();
+    let judged = judge(NodeClock::Node, &readings).into_iter();
+    let found: String = judged
+        .map(|result| match result {
+            Ok(_) => '.',
+            Err(Rejection::Stale) => 's',
+            Err(other) => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(found, expected, "{series:?}");
+}
+
+#[test]
+fn a_node_clock_that_jumped_forward_unseen_is_learnt_afresh() {
+    // The node ran for 3 periods, was off, and is heard again with its clock
+    // at 20, 80 periods later than such a clock should be.
+    let restarted = (0..14).map(|n| (100 + n, 20 + n));
+    let series: Vec<_> = [(0, 0), (1, 1), (2, 2)]
+        .into_iter()
+        .chain(restarted)
+        .collect();
+    check_ages(&series, "...ssssssssss....");
+}
+
+#[test]
+fn a_line_that_catches_up_stays_stale_until_it_has() {
+    // After a stall of 30 periods, one burst.
+    let burst = (1..=30).map(|sent| (30, sent));
+    let series: Vec<_> = [(0, 0)].into_iter().chain(burst).collect();
+    check_ages(
+        &series,
+        &(".".to_owned() + &"s".repeat(19) + &".".repeat(11)),
+    );
+    // Two readings a period instead of one: an age of 30 falls by 1 in two.
+    let slow = (1..=60).map(|sent| (30 + sent / 2, sent));
+    let series: Vec<_> = [(0, 0)].into_iter().chain(slow).collect();
+    check_ages(
+        &series,
+        &(".".to_owned() + &"s".repeat(38) + &".".repeat(22)),
+    );
+}
