@@ -1,0 +1,238 @@
+//! What can happen in a run, and what follows from it at once.
+
+use super::World;
+use crate::broker::Letter;
+use crate::node::Node;
+use hark_engine::Ticket;
+use hark_wire::Message;
+use rand::RngExt;
+
+/// How long a stall, an unplugging and an outage last.
+const STALL_US: std::ops::Range<u64> = 20_000..3_000_000;
+const UNPLUGGED_US: std::ops::Range<u64> = 100_000..2_000_000;
+const OUTAGE_US: std::ops::Range<u64> = 50_000..4_000_000;
+
+/// When a worker that was taken for dead answers once more.
+const ECHO_US_MAX: u64 = 500_000;
+
+/// What can happen. `usize` is the index of a line and of its node.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Event {
+    Boot(usize),
+    Reboot(usize),
+    Tick(usize),
+    AskHello(usize),
+    Arrive(usize),
+    Stall(usize),
+    Release(usize),
+    Unplug(usize),
+    Plug(usize),
+    Answer(u64),
+    Echo(Ticket),
+    Mood,
+    Outage,
+    BrokerUp,
+    Connect {
+        session: u64,
+    },
+    Publish {
+        session: u64,
+        packet: u64,
+        letter: Letter,
+    },
+    Acknowledge {
+        session: u64,
+        packet: u64,
+    },
+    StormEnd,
+    Recovered,
+}
+
+impl World<'_> {
+    pub(super) fn handle(&mut self, event: Event) {
+        match event {
+            Event::Boot(index) => self.handle_boot(index),
+            Event::Reboot(index) => self.handle_reboot(index),
+            Event::Tick(index) => self.handle_tick(index),
+            Event::AskHello(index) => {
+                let hello = self.nodes[index].as_mut().map(Node::hello);
+                hello
+                    .into_iter()
+                    .for_each(|hello| self.write(index, &hello));
+            }
+            Event::Arrive(index) => self.handle_arrival(index),
+            Event::Stall(index) => {
+                self.lines[index].set_stalled(true);
+                let in_us = self.rng.random_range(STALL_US);
+                self.plan(in_us, Event::Release(index));
+            }
+            Event::Release(index) => {
+                self.lines[index].set_stalled(false);
+                self.plan(0, Event::Arrive(index));
+                self.plan_again(self.scenario.line.stall_mean_us, Event::Stall(index));
+            }
+            Event::Unplug(index) => {
+                self.lines[index].unplug();
+                let in_us = self.rng.random_range(UNPLUGGED_US);
+                self.plan(in_us, Event::Plug(index));
+            }
+            Event::Plug(index) => {
+                self.plug(index);
+                self.plan_again(self.scenario.line.unplug_mean_us, Event::Unplug(index));
+            }
+            Event::Answer(id) => {
+                let ticket = self.gateway.handle_answer(id, self.now_us);
+                self.model.handle_worker_idle();
+                if self.is_storm() && self.model.repeats_itself(&mut self.rng) {
+                    let in_us = self.rng.random_range(0..ECHO_US_MAX);
+                    self.plan(in_us, Event::Echo(ticket));
+                }
+            }
+            Event::Echo(ticket) => self.gateway.handle_echo(ticket, self.now_us),
+            Event::Mood => {
+                let mood = self.model.change_mood(self.is_storm(), &mut self.rng);
+                self.trace(&mood);
+                self.plan_again(self.scenario.model.mood_mean_us, Event::Mood);
+            }
+            Event::Outage => self.handle_outage(),
+            Event::BrokerUp => self.broker.is_up = true,
+            Event::Connect { session } => self.handle_connect(session),
+            Event::Publish {
+                session,
+                packet,
+                letter,
+            } => self.handle_publish(session, packet, letter),
+            Event::Acknowledge { session, packet } => {
+                if session == self.publisher.session {
+                    self.publisher.handle_acknowledged(packet, &self.broker);
+                }
+            }
+            Event::StormEnd => self.handle_storm_end(),
+            Event::Recovered => self.at_recovery = Some(self.gateway.engine.counters().clone()),
+        }
+    }
+
+    fn handle_boot(&mut self, index: usize) {
+        let plan = &self.scenario.nodes[index];
+        let mut node = Node::new(plan, &mut self.rng);
+        if !plan.is_running {
+            node.reboot(self.now_us);
+            let hello = node.hello();
+            self.write(index, &hello);
+        }
+        self.nodes[index] = Some(node);
+        self.plan(plan.period_us, Event::Tick(index));
+    }
+
+    fn handle_reboot(&mut self, index: usize) {
+        if let Some(node) = &mut self.nodes[index] {
+            node.reboot(self.now_us);
+            let hello = node.hello();
+            self.write(index, &hello);
+        }
+        self.plan_again(
+            self.scenario.nodes[index].reboot_mean_us,
+            Event::Reboot(index),
+        );
+    }
+
+    fn handle_tick(&mut self, index: usize) {
+        let is_storm = self.is_storm();
+        let Some(node) = &mut self.nodes[index] else {
+            return;
+        };
+        let health = node.poll_health(self.now_us);
+        let reading = node.read(self.now_us, is_storm, &mut self.rng);
+        let period_us = node.period_us();
+        health
+            .into_iter()
+            .for_each(|health| self.write(index, &health));
+        self.write(index, &reading);
+        if self.now_us + period_us < self.scenario.end_us {
+            self.plan(period_us, Event::Tick(index));
+        }
+    }
+
+    fn write(&mut self, index: usize, message: &Message) {
+        let plan = self.is_storm().then_some(&self.scenario.line);
+        let arrivals = self.lines[index].write(message, self.now_us, plan, &mut self.rng);
+        for at_us in arrivals {
+            self.plan(at_us - self.now_us, Event::Arrive(index));
+        }
+    }
+
+    fn handle_arrival(&mut self, index: usize) {
+        let Self {
+            gateway,
+            model,
+            rng,
+            read,
+            now_us,
+            ..
+        } = self;
+        let line = &mut self.lines[index];
+        line.read(*now_us, read);
+        gateway.handle_bytes(index, read, *now_us, line, |gateway| {
+            gateway.infer(model, *now_us, rng);
+        });
+        if line.is_readable(*now_us) {
+            self.plan(0, Event::Arrive(index));
+        }
+    }
+
+    fn plug(&mut self, index: usize) {
+        if !self.lines[index].is_plugged() {
+            self.lines[index].plug();
+            self.gateway.handle_link_up(index);
+        }
+    }
+
+    fn handle_outage(&mut self) {
+        self.broker.is_up = self.rng.random();
+        if self.publisher.is_connected {
+            let in_us = self.publisher.handle_lost();
+            let session = self.publisher.session;
+            self.plan(in_us, Event::Connect { session });
+        }
+        let in_us = self.rng.random_range(OUTAGE_US);
+        self.plan(in_us, Event::BrokerUp);
+        self.plan_again(self.scenario.broker.outage_mean_us, Event::Outage);
+    }
+
+    fn handle_connect(&mut self, session: u64) {
+        assert_eq!(session, self.publisher.session, "one connection at a time");
+        if self.broker.is_up {
+            self.connects += 1;
+            self.publisher.handle_connected();
+        } else {
+            let in_us = self.publisher.handle_lost();
+            let session = self.publisher.session;
+            self.plan(in_us, Event::Connect { session });
+        }
+    }
+
+    fn handle_publish(&mut self, session: u64, packet: u64, letter: Letter) {
+        if session == self.publisher.session {
+            self.broker.handle_publish(letter);
+            let in_us = self.scenario.broker.latency_us(&mut self.rng);
+            self.plan(in_us, Event::Acknowledge { session, packet });
+        }
+    }
+
+    /// From here on nothing goes wrong any more. Hung workers are killed, as a
+    /// watchdog would.
+    fn handle_storm_end(&mut self) {
+        for index in 0..self.lines.len() {
+            self.lines[index].set_stalled(false);
+            self.plug(index);
+            self.plan(0, Event::Arrive(index));
+        }
+        self.broker.is_up = true;
+        self.late_us = 0;
+        self.model.change_mood(false, &mut self.rng);
+        for id in self.gateway.hung() {
+            self.gateway.handle_killed(id, self.now_us);
+            self.model.handle_worker_idle();
+        }
+    }
+}
