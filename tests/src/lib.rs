@@ -9,7 +9,7 @@ mod subscription;
 
 use std::env;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,21 @@ pub fn hark_command() -> Result<Command> {
         hark.display()
     );
     Ok(Command::new(hark))
+}
+
+/// Asks `child` to end, as a service manager would.
+///
+/// # Errors
+/// If no signal reaches it, because it has been waited for.
+pub fn terminate(child: &mut Child) -> Result<()> {
+    // std can only kill, and not every system has a `kill` outside the shell.
+    // While `child` is borrowed nobody waits for it: its id names nobody else.
+    let status = Command::new("sh")
+        .args(["-c", &format!("kill -TERM {}", child.id())])
+        .status()
+        .context("sending a signal")?;
+    ensure!(status.success(), "no signal reached process {}", child.id());
+    Ok(())
 }
 
 /// Calls `look` until it returns a value, and returns that.

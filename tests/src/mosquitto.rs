@@ -4,7 +4,7 @@
 //! configuration of its own, and leaves nothing behind.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
-use crate::{Subscription, wait_until};
+use crate::{Subscription, terminate, wait_until};
 
 /// Starting takes some 20 ms; the rest is for a machine busy with other builds.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -29,7 +29,8 @@ const PORT_ATTEMPTS: u32 = 5;
 pub enum Persistence {
     /// Everything is forgotten when it stops.
     Off,
-    /// Everything is written when it stops, and read when it starts again.
+    /// Everything is written as soon as it changes and when the broker stops,
+    /// and read when it starts again.
     On,
 }
 
@@ -87,11 +88,7 @@ impl Mosquitto {
     /// If it is not running, or does not end.
     pub fn stop(&mut self) -> Result<()> {
         let mut child = self.child.take().context("the broker is not running")?;
-        // std can only kill, and not every system has a `kill` outside the
-        // shell. The process is not yet waited for: its id names nobody else.
-        let terminated = Command::new("sh")
-            .args(["-c", &format!("kill -TERM {}", child.id())])
-            .status();
+        let terminated = terminate(&mut child);
         let ended = wait_until(STOP_LIMIT, "mosquitto to end", || {
             child.try_wait().transpose()
         });
@@ -99,7 +96,7 @@ impl Mosquitto {
             let _ = child.kill();
             let _ = child.wait();
         }
-        ensure!(terminated?.success(), "no signal reached mosquitto");
+        terminated?;
         ended?.context("waiting for mosquitto")?;
         Ok(())
     }
@@ -146,6 +143,15 @@ impl Mosquitto {
         Subscription::open(self, topic)
     }
 
+    /// As [`Mosquitto::subscribe`], with a session of the name `client_id` at
+    /// the broker, which keeps for it what comes while the connection is lost.
+    ///
+    /// # Errors
+    /// As [`Mosquitto::subscribe`].
+    pub fn subscribe_with_session(&self, topic: &str, client_id: &str) -> Result<Subscription> {
+        Subscription::open_with(self, topic, &["-c", "-i", client_id])
+    }
+
     /// Publishes `payload` to `topic` at QoS 1; returns once acknowledged.
     ///
     /// # Errors
@@ -160,6 +166,26 @@ impl Mosquitto {
     /// As [`Mosquitto::publish`].
     pub fn publish_retained(&self, topic: &str, payload: &str) -> Result<()> {
         self.run_publisher(topic, &["-r", "-m", payload])
+    }
+
+    /// As [`Mosquitto::publish`], for a payload that is not text.
+    ///
+    /// # Errors
+    /// As [`Mosquitto::publish`].
+    pub fn publish_bytes(&self, topic: &str, payload: &[u8]) -> Result<()> {
+        let mut child = self
+            .client("mosquitto_pub")
+            .args(["-q", "1", "-t", topic, "-s"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .map_err(|error| client_error("mosquitto_pub", error))?;
+        let mut stdin = child.stdin.take().expect("stdin was asked to be a pipe");
+        let written = stdin.write_all(payload);
+        drop(stdin);
+        let status = child.wait().context("waiting for mosquitto_pub")?;
+        written.context("writing to mosquitto_pub")?;
+        ensure!(status.success(), "mosquitto_pub failed: {status}");
+        Ok(())
     }
 
     fn run_publisher(&self, topic: &str, args: &[&str]) -> Result<()> {
@@ -187,7 +213,10 @@ impl Mosquitto {
         let home = self.home.path().display();
         let persistence = match persistence {
             Persistence::Off => "persistence false".to_owned(),
-            Persistence::On => format!("persistence true\npersistence_location {home}/"),
+            Persistence::On => format!(
+                "persistence true\npersistence_location {home}/\n\
+                 autosave_interval 1\nautosave_on_changes true"
+            ),
         };
         // As root mosquitto would become a user who may not enter the folder;
         // any other user it ignores the line for.

@@ -52,8 +52,8 @@ impl Message {
 
 /// A subscription at the broker; ended when dropped.
 ///
-/// After a restart of the broker it subscribes anew within some seconds, without
-/// a session: what is published in between it does not see, unless retained.
+/// After a restart of the broker it subscribes anew within some seconds. Unless
+/// it has a session, what is published in between it does not see, unless retained.
 #[derive(Debug)]
 pub struct Subscription {
     child: Child,
@@ -64,10 +64,16 @@ pub struct Subscription {
 
 impl Subscription {
     pub(crate) fn open(broker: &Mosquitto, topic: &str) -> Result<Self> {
+        Self::open_with(broker, topic, &[])
+    }
+
+    /// As [`Subscription::open`], with more arguments for `mosquitto_sub`.
+    pub(crate) fn open_with(broker: &Mosquitto, topic: &str, args: &[&str]) -> Result<Self> {
         let ready_topic = format!("{READY_ROOT}{}", OPENED.fetch_add(1, Ordering::Relaxed));
         let mut child = broker
             .client("mosquitto_sub")
             .args(["-q", "1", "-F", "%r %x %t"])
+            .args(args)
             // The broker handles topics in order: once the last is subscribed
             // to, so is the one that the test wants.
             .args(["-t", topic, "-t", &ready_topic])
