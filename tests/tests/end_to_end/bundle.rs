@@ -1,0 +1,152 @@
+//! A bundle that a test can do in its head: two channels, and a score that is
+//! the mean of `│level│` over a window of two readings.
+//!
+//! The model is `y = │x│` as an ONNX file of some eighty bytes, written here
+//! field by field, so that nothing has to be trained or checked in. A window
+//! is due at every reading but the first; two means above 5 in a
+//! row raise the alert, two below half of it clear it.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+/// A level that raises an alert, and one that clears it.
+pub(crate) const HIGH: f32 = 9.0;
+pub(crate) const LOW: f32 = 1.0;
+/// The name of the model and of its folder.
+pub(crate) const NAME: &str = "level";
+/// The file of the model's only variant.
+pub(crate) const MODEL_FILE: &str = "model.onnx";
+
+const PIPELINE: &str = r#"
+[pipeline.schema]
+period_ms = 100
+age_max_ms = 60000
+
+[[pipeline.schema.channels]]
+name = "level"
+unit = "bar"
+min = -100.0
+max = 100.0
+
+[[pipeline.schema.channels]]
+name = "flow"
+unit = "l/min"
+min = 0.0
+max = 1000.0
+rate_max = 10.0
+
+[pipeline.window]
+length = 2
+stride = 1
+gap_max = 8
+
+[[pipeline.features]]
+kind = "mean"
+channels = ["level"]
+
+[pipeline.score]
+kind = "output"
+index = 0
+
+[pipeline.verdict]
+threshold = 5.0
+k = 2
+n = 2
+clear_ratio = 0.5
+"#;
+
+/// What the golden vector says that the model answers: the truth is 3.
+pub(crate) fn golden(answer: f32) -> String {
+    format!(
+        r#"{{"vectors": [{{"readings": [[2.0, 0.0], [4.0, 0.0]], "features": [3.0],
+        "outputs": {{"float32": [{answer}]}}, "score": {{"float32": {answer}}}}}],
+        "tolerance": {{"features": 1e-6, "outputs": {{"float32": 1e-6}}}}}}"#
+    )
+}
+
+/// Writes the bundle into `folder`/[`NAME`].
+pub(crate) fn write(folder: &Path) -> Result<()> {
+    write_with(folder, &model(), &golden(3.0))
+}
+
+/// Writes the bundle with another model file or golden vectors, whose digests
+/// the manifest gives rightly.
+pub(crate) fn write_with(folder: &Path, model: &[u8], golden: &str) -> Result<()> {
+    let bundle = folder.join(NAME);
+    fs::create_dir_all(&bundle).context("making the bundle's folder")?;
+    let manifest = format!(
+        r#"
+format = 1
+[model]
+name = "{NAME}"
+version = "1.0.0"
+description = "The mean level, for tests."
+licence = "Apache-2.0 OR MIT"
+data = "none"
+inputs = 1
+outputs = 1
+[[variants]]
+precision = "float32"
+backend = "tract"
+file = "{MODEL_FILE}"
+sha256 = "{}"
+[golden]
+file = "golden.json"
+sha256 = "{}"
+{PIPELINE}"#,
+        sha256(model),
+        sha256(golden.as_bytes())
+    );
+    fs::write(bundle.join("manifest.toml"), manifest)?;
+    fs::write(bundle.join(MODEL_FILE), model)?;
+    fs::write(bundle.join("golden.json"), golden)?;
+    Ok(())
+}
+
+/// The ONNX file of `y = │x│`, both of shape `[1, 1]`.
+///
+/// Field numbers are those of onnx.proto3, version 1.16.
+pub(crate) fn model() -> Vec<u8> {
+    let node = [text(1, "x"), text(2, "y"), text(4, "Abs")].concat();
+    let dimension = bytes(1, &number(1, 1));
+    let tensor_type = [number(1, 1), bytes(2, &dimension.repeat(2))].concat();
+    let value = |name| [text(1, name), bytes(2, &bytes(1, &tensor_type))].concat();
+    let graph = [
+        bytes(1, &node),
+        text(2, "level"),
+        bytes(11, &value("x")),
+        bytes(12, &value("y")),
+    ];
+    let operators = [text(1, ""), number(2, 13)].concat();
+    [
+        number(1, 8),
+        bytes(7, &graph.concat()),
+        bytes(8, &operators),
+    ]
+    .concat()
+}
+
+/// A field of Protocol Buffers with a number below 128.
+fn number(field: u8, value: u8) -> Vec<u8> {
+    assert!(value < 128);
+    vec![field << 3, value]
+}
+
+/// A field of Protocol Buffers with fewer than 128 bytes.
+fn bytes(field: u8, value: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(value.len()).expect("the model is tiny");
+    assert!(len < 128);
+    [&[field << 3 | 2, len], value].concat()
+}
+
+fn text(field: u8, value: &str) -> Vec<u8> {
+    bytes(field, value.as_bytes())
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

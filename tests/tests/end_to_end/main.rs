@@ -1,0 +1,29 @@
+//! The binary against the real world: a mosquitto, pseudo terminals, signals.
+//!
+//! Most tests use a bundle of two channels whose score is a window's mean
+//! ([`bundle`]), so that a test decides by the values it sends which readings
+//! raise an alert. The built-in model is for the tests that play the pump.
+//!
+//! Every test has a folder, a broker and ports of its own, and waits for what it
+//! wants to see, for [`LIMIT`] at most. Only a node that is played in real time
+//! sleeps, between two readings.
+
+mod alerts;
+mod broker_loss;
+mod bundle;
+mod command_line;
+mod demo;
+mod full_disk;
+mod hark;
+mod lifecycle;
+mod line;
+mod models;
+mod mqtt_formats;
+mod node;
+mod recordings;
+mod rejections;
+
+use std::time::Duration;
+
+/// Generous: a machine busy with other builds must not fail a test.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);

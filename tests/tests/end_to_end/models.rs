@@ -1,0 +1,101 @@
+//! Bundles that cannot be trusted: damaged ones are refused at the start, and
+//! a model that answers wrongly leaves the readings to the rule.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use hark_tests::Mosquitto;
+
+use crate::alerts::payload;
+use crate::hark::{Ended, Site, count};
+use crate::node::{self, Node};
+use crate::{LIMIT, bundle};
+
+/// Readings that the rule has to answer.
+const READINGS: u64 = 50;
+
+#[test]
+fn a_model_that_does_not_load_leaves_the_rule() -> Result<()> {
+    let mut broken = bundle::model();
+    let operator = broken.windows(3).position(|bytes| bytes == b"Abs");
+    broken[operator.context("the model's operator")?] = b'X';
+    check_rule(&broken, &bundle::golden(3.0), "Xbs")?;
+    // A model that loads, and does not answer as the trained one did.
+    check_rule(
+        &bundle::model(),
+        &bundle::golden(2.5),
+        "expected 2.5, found 3",
+    )?;
+    check_rule(&bundle::model()[..20], &bundle::golden(3.0), "model.onnx")
+}
+
+/// A bundle with matching digests whose model is no good.
+fn check_rule(model: &[u8], golden: &str, reason: &str) -> Result<()> {
+    let broker = Mosquitto::start()?;
+    let heard = broker.subscribe("hark/v1/gateway/verdict/press-1")?;
+    let (_folder, link) = node::link()?;
+    let mqtt = format!("[mqtt]\nverdicts = true\nport = {}\n", broker.port());
+    let site = Site::with(&mqtt, &node::source(&link))?;
+    bundle::write_with(site.path(), model, golden)?;
+    let mut node = Node::plug_in(&link, "press-1")?;
+    let hark = site.run()?;
+    let refused = hark.wait_for_event("the refused model", |event| {
+        event["event"] == "model_refused" && event["source"] == "line"
+    })?;
+    let told = refused["reason"].as_str().unwrap_or_default();
+    ensure!(told.contains(reason), "{told:?} does not hold {reason:?}");
+    node.meet()?;
+    (0..READINGS).try_for_each(|_| node.send(1.0))?;
+    // The first reading fills the window; each other one has its verdict.
+    for sequence in 1..READINGS {
+        let verdict = payload(&heard.next(LIMIT)?)?;
+        assert_eq!(verdict["seq"], sequence, "{verdict}");
+        assert_eq!(verdict["rung"], "rule", "{verdict}");
+    }
+    let summary = hark.terminate()?.summary()?;
+    assert_eq!(count(&summary, "scored"), 0, "{summary}");
+    assert_eq!(count(&summary, "fallback"), READINGS - 1, "{summary}");
+    assert_eq!(count(&summary, "model_faults"), READINGS - 1, "{summary}");
+    assert_eq!(count(&summary, "deadline_misses"), 0, "{summary}");
+    assert_eq!(summary["model"]["backend"], "", "{summary}");
+    assert_eq!(summary["model"]["name"], bundle::NAME);
+    Ok(())
+}
+
+#[test]
+fn a_damaged_bundle_is_refused_at_the_start() -> Result<()> {
+    let flip = |bytes: &mut Vec<u8>| bytes[10] ^= 0x40;
+    let (model, golden) = (bundle::MODEL_FILE, "golden.json");
+    check_refused(model, flip, "sha256")?;
+    check_refused(golden, flip, "sha256")?;
+    check_refused(model, |bytes| bytes.truncate(bytes.len() - 1), "sha256")?;
+    check_refused("manifest.toml", |bytes| bytes.extend(b"\nfoo = 1"), "foo")?;
+    check_refused("manifest.toml", Vec::clear, "format")
+}
+
+/// One file is damaged and its digest is not mended. Both commands say so.
+fn check_refused(file: &str, damage: impl Fn(&mut Vec<u8>), told: &str) -> Result<()> {
+    let site =
+        Site::new("[[sources]]\nname = \"m\"\nkind = \"mqtt\"\ntopics = [\"s/{sensor}\"]\n")?;
+    let path = site.path().join(bundle::NAME).join(file);
+    let mut bytes = fs::read(&path)?;
+    damage(&mut bytes);
+    fs::write(&path, bytes)?;
+    for command in ["run", "check"] {
+        let ended = site.finish(&[command, "--config", "hark.toml"])?;
+        check_failure(&ended, file, told).with_context(|| format!("hark {command}"))?;
+    }
+    Ok(())
+}
+
+fn check_failure(ended: &Ended, file: &str, told: &str) -> Result<()> {
+    let stderr = &ended.stderr;
+    assert_eq!(ended.status.code(), Some(1), "{stderr}");
+    ensure!(stderr.contains(file), "the file is not named: {stderr}");
+    ensure!(
+        stderr.to_lowercase().contains(told),
+        "no {told:?} in {stderr}"
+    );
+    ensure!(!stderr.contains("panicked"), "{stderr}");
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Recordings through the pipeline.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::bundle::{HIGH, LOW};
+use crate::hark::{Site, count};
+
+/// One measured experiment of the Skoltech Anomaly Benchmark; its rows.
+const SKAB: &str = "shared/data/skab_dev/data/valve1/0.csv";
+const SKAB_ROWS: u64 = 1147;
+
+/// Rows of a recording whose level changes every ten rows.
+const ROWS: u64 = 100;
+
+fn recording() -> String {
+    let row = |n: u64| {
+        let level = if n / 10 % 2 == 1 { HIGH } else { LOW };
+        format!("{n},{level},0\n")
+    };
+    let rows: String = (0..ROWS).map(row).collect();
+    format!("seq,level,flow\n{rows}")
+}
+
+#[test]
+fn a_recording_gives_the_same_verdicts_twice() -> Result<()> {
+    let site = Site::new("")?;
+    fs::write(site.path().join("rec.csv"), recording())?;
+    let args = ["replay", "rec.csv", "--model", "level", "--json"];
+    let (first, again) = (site.finish(&args)?, site.finish(&args)?);
+    let summary = first.summary()?;
+    assert_eq!(count(&summary, "readings"), ROWS);
+    assert_eq!(count(&summary, "scored"), ROWS - 1, "{summary}");
+    // Five times high, and low again but for the last.
+    assert_eq!(count(&summary, "alerts"), 5, "{summary}");
+    assert_eq!(verdicts(&first.stdout).len(), 9);
+    assert_eq!(verdicts(&first.stdout), verdicts(&again.stdout));
+    assert_eq!(
+        count(&again.summary()?, "scored"),
+        count(&summary, "scored")
+    );
+    Ok(())
+}
+
+/// The alerts without what a clock decides.
+fn verdicts(stdout: &str) -> Vec<Value> {
+    let lines = stdout.lines().map(serde_json::from_str);
+    let mut alerts: Vec<Value> = lines.collect::<Result<_, _>>().expect("JSON lines");
+    alerts.retain(|line| line["event"] == "alert");
+    for alert in &mut alerts {
+        for name in ["time", "latency_us"] {
+            alert.as_object_mut().and_then(|alert| alert.remove(name));
+        }
+    }
+    alerts
+}
+
+#[test]
+fn a_recording_that_is_not_there_fails_and_is_named() -> Result<()> {
+    let site = Site::new("")?;
+    let ended = site.finish(&["replay", "absent.csv", "--model", "level"])?;
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("absent.csv"), "{}", ended.stderr);
+    Ok(())
+}
+
+#[test]
+fn real_data_gets_one_outcome_a_row() -> Result<()> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("the tests lie in the repository")?;
+    let config = repository.join("tests/configs/skab.toml");
+    let data = repository.parent().map(|parent| parent.join(SKAB));
+    let Some(data) = data.filter(|data| data.is_file()) else {
+        eprintln!("SKIPPED: no {SKAB} beside the repository");
+        return Ok(());
+    };
+    let text = |path: &Path| path.to_str().map(str::to_owned).context("a path of text");
+    let (config, data) = (text(&config)?, text(&data)?);
+    let site = Site::new("")?;
+    let summary = site
+        .finish(&["replay", "--config", &config, &data, "--json"])?
+        .summary()?;
+    assert_eq!(count(&summary, "readings"), SKAB_ROWS, "{summary}");
+    assert!(count(&summary, "scored") > 1000, "{summary}");
+    Ok(())
+}
