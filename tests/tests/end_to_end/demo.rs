@@ -1,6 +1,7 @@
 //! `hark demo`, as the first minute of a new user.
 
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -8,11 +9,15 @@ use serde_json::Value;
 use crate::LIMIT;
 use crate::hark::{Hark, Site, count};
 
+/// Held from the start of a demo until it listens: each takes the usual port of
+/// MQTT if it is free, and two at once may both find it so.
+static PORT: Mutex<()> = Mutex::new(());
+
 #[test]
 fn the_demo_raises_an_alert_and_none_in_its_healthy_part() -> Result<()> {
     let site = Site::new("")?;
-    let demo = site.start(&["demo", "--for", "20s", "--json", "--data-dir", "data"])?;
-    check_broker(&demo)?;
+    let (demo, subscribe) = start(&site, &["--for", "20s"])?;
+    check_broker(&subscribe)?;
     demo.wait_for_alerts(1)?;
     let events = demo.events();
     let ended = demo.wait()?;
@@ -38,9 +43,17 @@ fn the_demo_raises_an_alert_and_none_in_its_healthy_part() -> Result<()> {
     Ok(())
 }
 
+/// Starts a demo, and returns the line by which it says how to listen in.
+fn start(site: &Site, args: &[&str]) -> Result<(Hark, String)> {
+    let _port = PORT.lock().unwrap_or_else(PoisonError::into_inner);
+    let args = [&["demo", "--json", "--data-dir", "data"], args].concat();
+    let demo = site.start(&args)?;
+    let subscribe = demo.wait_for_stderr("subscribe:")?;
+    Ok((demo, subscribe))
+}
+
 /// Its own broker answers a stranger at the address that it prints.
-fn check_broker(demo: &Hark) -> Result<()> {
-    let line = demo.wait_for_stderr("subscribe:")?;
+fn check_broker(line: &str) -> Result<()> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let port = words.iter().position(|word| *word == "-p");
     let port = port.and_then(|at| words.get(at + 1)).context("no port")?;
@@ -69,16 +82,8 @@ fn check_order(events: &[Value]) -> Result<()> {
 #[test]
 fn a_healthy_demo_raises_no_alert() -> Result<()> {
     let site = Site::new("")?;
-    let args = [
-        "demo",
-        "--for",
-        "8s",
-        "--healthy",
-        "--json",
-        "--data-dir",
-        "data",
-    ];
-    let summary = site.finish(&args)?.summary()?;
+    let (demo, _) = start(&site, &["--for", "8s", "--healthy"])?;
+    let summary = demo.wait()?.summary()?;
     assert_eq!(count(&summary, "alerts"), 0, "{summary}");
     assert!(count(&summary, "scored") > 0, "{summary}");
     Ok(())

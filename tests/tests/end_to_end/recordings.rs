@@ -1,6 +1,7 @@
 //! Recordings through the pipeline.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -75,7 +76,11 @@ fn real_data_gets_one_outcome_a_row() -> Result<()> {
     let config = repository.join("tests/configs/skab.toml");
     let data = repository.parent().map(|parent| parent.join(SKAB));
     let Some(data) = data.filter(|data| data.is_file()) else {
-        eprintln!("SKIPPED: no {SKAB} beside the repository");
+        // Not eprintln!, which is captured and thrown away when a test passes.
+        writeln!(
+            std::io::stderr(),
+            "SKIPPED: no {SKAB} beside the repository"
+        )?;
         return Ok(());
     };
     let text = |path: &Path| path.to_str().map(str::to_owned).context("a path of text");
