@@ -10,12 +10,14 @@
 
 mod clock;
 mod fd;
+mod host;
 mod ports;
 mod pty;
 mod serial;
 mod settings;
 
 pub use clock::{Clock, wall_us};
+pub use host::host_name;
 pub use ports::serial_ports;
 pub use pty::Pty;
 pub use serial::{Received, SerialError, SerialLine, WRITE_TIMEOUT};

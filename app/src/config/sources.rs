@@ -91,7 +91,7 @@ pub struct SerialLink {
     pub baud: u32,
     /// The parity bit.
     pub parity: Parity,
-    /// 5 to 8.
+    /// 7 or 8.
     pub data_bits: u8,
     /// 1 or 2.
     pub stop_bits: u8,

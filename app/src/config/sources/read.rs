@@ -125,7 +125,7 @@ fn read_serial(section: &mut Section<'_, '_>) -> Stream {
         port: section.parsed("port", not_empty).unwrap_or_default(),
         baud: section.integer("baud", 50..=4_000_000),
         parity: section.word("parity", &parities),
-        data_bits: section.integer("data_bits", 5..=8),
+        data_bits: section.integer("data_bits", 7..=8),
         stop_bits: section.integer("stop_bits", 1..=2),
         reconnect: Backoff::read(section),
     };
