@@ -67,7 +67,7 @@ pub(crate) struct Validator {
     values: [f32; CHANNELS_MAX],
     has_values: bool,
     timestamp_us: Option<i64>,
-    arrival_us: u64,
+    arrival_us: Option<u64>,
     /// Smallest arrival − timestamp seen, and when; of [`NodeClock::Node`].
     offset_min: Option<(i64, u64)>,
     /// The first of the stale readings in a row: its age and its arrival.
@@ -94,7 +94,7 @@ impl Validator {
             values: [0.0; CHANNELS_MAX],
             has_values: false,
             timestamp_us: None,
-            arrival_us: 0,
+            arrival_us: None,
             offset_min: None,
             stale_since: None,
             missed: 0,
@@ -121,7 +121,7 @@ impl Validator {
         });
         self.is_restart |= step == Step::Restart;
         self.timestamp_us = reading.timestamp_us;
-        self.arrival_us = now.mono_us;
+        self.arrival_us = Some(now.mono_us);
         if let Err(reason) = result {
             self.missed = self.missed.saturating_add(1);
             return Err(reason);
@@ -248,23 +248,23 @@ impl Validator {
     fn elapsed_s(&self, schema: &Schema, reading: &Reading, now: Now) -> f64 {
         let elapsed_us = match (self.timestamp_us, reading.timestamp_us) {
             (Some(last), Some(this)) => this.saturating_sub(last).max(0) as f64,
-            _ => now.mono_us.saturating_sub(self.arrival_us) as f64,
+            _ => now.mono_us.saturating_sub(self.arrival_us.unwrap_or(0)) as f64,
         };
         (elapsed_us / 1e6).max(schema.period_ms / 1e3)
     }
 
     /// Readings missing by the clock, for sources that count none.
     fn missed_by_time(&self, schema: &Schema, reading: &Reading, now: Now) -> u64 {
-        if self.arrival_us == 0 {
+        let Some(arrival_us) = self.arrival_us else {
             return 0;
-        }
+        };
         let period_us = schema.period_ms * 1e3;
         if let (Some(last), Some(this)) = (self.timestamp_us, reading.timestamp_us) {
             let periods = this.saturating_sub(last) as f64 / period_us;
             // Cast: saturates at both ends, as wanted for absurd timestamps.
             return (periods.round() as u64).saturating_sub(1);
         }
-        let silence = now.mono_us.saturating_sub(self.arrival_us) as f64 / period_us;
+        let silence = now.mono_us.saturating_sub(arrival_us) as f64 / period_us;
         if silence > SILENT_PERIODS {
             silence as u64
         } else {
