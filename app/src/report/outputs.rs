@@ -1,0 +1,197 @@
+//! The output thread: from the channels to the log, standard output and MQTT.
+
+use super::{AlertReport, Event, Reports, SensorVerdict, VerdictReport};
+use crate::event_log::EventLog;
+use crate::mqtt::Outbox;
+use crate::summary::OutputCounts;
+use serde::Serialize;
+use std::io::Write;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long the thread waits for an event before it looks after verdicts. It
+/// bounds the delay of a verdict that comes alone; alerts wake it at once.
+const VERDICT_WAIT: Duration = Duration::from_millis(1);
+/// The wait when nobody wants verdicts.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// Where reports go.
+pub struct OutputSettings {
+    /// The local log, if there is one.
+    pub log: Option<EventLog>,
+    /// The publisher's outbox and the topic root `<root>/<device>`, if there
+    /// is a publisher.
+    pub mqtt: Option<(Outbox, String)>,
+    /// Whether verdicts are published too.
+    pub publishes_verdicts: bool,
+    /// Whether alerts go to standard output, and how.
+    pub stdout: Stdout,
+    /// Called with each verdict.
+    pub on_verdict: Option<Box<dyn FnMut(&SensorVerdict) + Send>>,
+}
+
+/// What standard output is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdout {
+    /// Nothing.
+    Silent,
+    /// A line a person can read for each alert.
+    Text,
+    /// A JSON object for each alert.
+    Json,
+}
+
+/// The output thread.
+pub struct Outputs {
+    thread: JoinHandle<OutputCounts>,
+}
+
+impl Outputs {
+    /// Starts the thread; it ends when every reporter is gone.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start(settings: OutputSettings, reports: Reports) -> std::io::Result<Self> {
+        let mut writer = Writer {
+            settings,
+            counts: OutputCounts::default(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("outputs".into())
+            .spawn(move || {
+                writer.run(&reports);
+                writer.counts.reports_dropped = reports.dropped.load(Ordering::Relaxed);
+                writer.counts
+            })?;
+        Ok(Self { thread })
+    }
+
+    /// Waits until everything reported is written or left with the publisher.
+    pub fn join(self) -> OutputCounts {
+        self.thread.join().unwrap_or_else(|_| {
+            tracing::error!("the output thread panicked");
+            OutputCounts::default()
+        })
+    }
+}
+
+struct Writer {
+    settings: OutputSettings,
+    counts: OutputCounts,
+}
+
+/// A line of the event log.
+#[derive(Serialize)]
+struct Line<'a> {
+    /// When it was written, RFC 3339; the wall clock may be wrong.
+    time: String,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+impl Writer {
+    fn run(&mut self, reports: &Reports) {
+        let wants_verdicts = self.settings.publishes_verdicts || self.settings.on_verdict.is_some();
+        let wait = if wants_verdicts {
+            VERDICT_WAIT
+        } else {
+            IDLE_WAIT
+        };
+        loop {
+            match reports.events.recv_timeout(wait) {
+                Ok(event) => self.write(&event),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.write_verdicts(reports),
+            }
+            self.write_verdicts(reports);
+        }
+    }
+
+    fn write_verdicts(&mut self, reports: &Reports) {
+        loop {
+            match reports.verdicts.try_recv() {
+                Ok(report) => self.handle_verdict(&report),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn write(&mut self, event: &Event) {
+        self.log(event);
+        if let Event::Alert(alert) = event {
+            self.print(alert);
+            if let Some((outbox, root)) = &self.settings.mqtt {
+                let payload = json(alert);
+                outbox.post_alert(format!("{root}/alert/{}", alert.sensor), payload);
+            }
+        }
+    }
+
+    fn log(&mut self, event: &Event) {
+        let Some(log) = &mut self.settings.log else {
+            return;
+        };
+        let time = jiff::Timestamp::now().to_string();
+        match log.append(&json(&Line { time, event })) {
+            Ok(()) => self.counts.events_logged += 1,
+            Err(error) => {
+                // The first is worth a line; the rest would only fill a disk
+                // that may be full already.
+                if self.counts.events_lost == 0 {
+                    tracing::error!("event log: {error:#}");
+                }
+                self.counts.events_lost += 1;
+            }
+        }
+    }
+
+    fn print(&self, alert: &AlertReport) {
+        let mut stdout = std::io::stdout().lock();
+        // A closed pipe must not stop the appliance.
+        match self.settings.stdout {
+            Stdout::Silent => Ok(()),
+            Stdout::Text => writeln!(stdout, "{}", text(alert)),
+            Stdout::Json => stdout
+                .write_all(&json(&Line {
+                    time: jiff::Timestamp::now().to_string(),
+                    event: &Event::Alert(alert.clone()),
+                }))
+                .and_then(|()| stdout.write_all(b"\n")),
+        }
+        .ok();
+    }
+
+    fn handle_verdict(&mut self, report: &SensorVerdict) {
+        if let Some(on_verdict) = &mut self.settings.on_verdict {
+            on_verdict(report);
+        }
+        if !self.settings.publishes_verdicts {
+            return;
+        }
+        if let Some((outbox, root)) = &self.settings.mqtt {
+            let payload = json(&VerdictReport::new(&report.verdict));
+            outbox.post_verdict(format!("{root}/verdict/{}", report.sensor), payload);
+        }
+    }
+}
+
+fn text(alert: &AlertReport) -> String {
+    let sequence = alert
+        .sequence
+        .map_or_else(|| "-".to_owned(), |n| n.to_string());
+    format!(
+        "{} {}: score {:.3}, threshold {:.3}, reading {sequence}, by the {} within {} µs",
+        alert.state.to_uppercase(),
+        alert.sensor,
+        alert.score,
+        alert.threshold,
+        alert.rung,
+        alert.latency_us,
+    )
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("reports hold no maps with other keys than text")
+}

@@ -1,0 +1,244 @@
+//! Sensor nodes that speak hark's wire protocol: who they are, and their
+//! readings in the schema's order.
+//!
+//! A node says `Hello` with its channels, units and scales; its readings mean
+//! nothing before. A gateway that has missed the `Hello` asks for it. What a
+//! node calls its channels is compared with the schema once, at `Hello`.
+
+use crate::hot_path::{HotPath, Receipt};
+use hark_engine::{Reading, Rejection, Schema};
+use hark_wire::{Channel, Config, DecodeError, FRAME_MAX, FrameDecoder, Hello, Message};
+use std::collections::HashMap;
+
+/// Readings without a `Hello` between two requests for it.
+const ASK_EVERY: u32 = 16;
+/// Nodes that one MQTT source tells apart.
+const NODES_MAX: usize = 65_536;
+
+/// The nodes of one source: one at the end of a line, or one a topic.
+#[derive(Default)]
+pub(super) struct Nodes {
+    decoder: Box<FrameDecoder>,
+    /// By the sensor that the topic names; empty for the node of a line.
+    nodes: HashMap<String, Node>,
+    wants_hello: bool,
+    unknown_readings: u32,
+}
+
+struct Node {
+    name: String,
+    boot_id: u32,
+    /// For each channel of the schema, its place in the node's readings and
+    /// its scale; or why the node's readings cannot be used.
+    channels: Result<Vec<(usize, Channel)>, Rejection>,
+    /// Values in each of the node's readings.
+    values_len: usize,
+}
+
+impl Nodes {
+    /// Takes in what a read of a line returned. `sensor` is its configured
+    /// name; without one the node's own counts.
+    pub(super) fn handle_bytes(
+        &mut self,
+        mut bytes: &[u8],
+        sensor: Option<&str>,
+        receipt: Receipt,
+        hot_path: &mut HotPath,
+    ) {
+        while let Some(message) = self.decoder.next_message(&mut bytes) {
+            match message {
+                Ok(message) => self.handle_message(&message, "", sensor, receipt, hot_path),
+                Err(error) => hot_path.handle_rejection(reason(error), &error, &[]),
+            }
+        }
+    }
+
+    /// Takes in one frame that came as a payload, with or without delimiter.
+    pub(super) fn handle_payload(
+        &mut self,
+        payload: &[u8],
+        sensor: Option<&str>,
+        receipt: Receipt,
+        hot_path: &mut HotPath,
+    ) {
+        let frame = payload.strip_suffix(&[0]).unwrap_or(payload);
+        let mut buffer = [0; FRAME_MAX];
+        let Some(buffer) = buffer.get_mut(..frame.len()) else {
+            let error = DecodeError::TooLong;
+            return hot_path.handle_rejection(reason(error), &error, payload);
+        };
+        buffer.copy_from_slice(frame);
+        match hark_wire::decode(buffer) {
+            Ok(message) => {
+                self.handle_message(&message, sensor.unwrap_or(""), sensor, receipt, hot_path);
+            }
+            Err(error) => hot_path.handle_rejection(reason(error), &error, payload),
+        }
+    }
+
+    /// The line was opened anew: another node may be at its end.
+    pub(super) fn handle_link_up(&mut self) {
+        self.decoder.forget_partial();
+        self.wants_hello = true;
+    }
+
+    /// What to say to the node: the request for a `Hello`, or nothing.
+    pub(super) fn poll_answer(&mut self) -> Option<Message> {
+        std::mem::take(&mut self.wants_hello).then_some(Message::Config(Config {
+            // The node keeps its own period: 0 means "as it is".
+            period_ms: 0,
+            running: true,
+            say_hello: true,
+        }))
+    }
+
+    fn handle_message(
+        &mut self,
+        message: &Message,
+        key: &str,
+        sensor: Option<&str>,
+        receipt: Receipt,
+        hot_path: &mut HotPath,
+    ) {
+        match message {
+            Message::Hello(hello) => self.handle_hello(hello, key, sensor, hot_path),
+            Message::Reading(reading) => {
+                self.handle_reading(reading, key, sensor, receipt, hot_path);
+            }
+            Message::Health(health) => tracing::debug!("{}: {health:?}", hot_path.source()),
+            Message::Log(log) => {
+                tracing::debug!(
+                    "{}: {} bytes of node log",
+                    hot_path.source(),
+                    log.bytes.len()
+                );
+            }
+            // Only gateways send it; an echo on a two-wire line is one.
+            Message::Config(_) => tracing::debug!("{}: an echo", hot_path.source()),
+        }
+    }
+
+    fn handle_hello(
+        &mut self,
+        hello: &Hello,
+        key: &str,
+        sensor: Option<&str>,
+        hot_path: &mut HotPath,
+    ) {
+        let node = Node::new(hello, hot_path.schema());
+        let last = self.nodes.get(key);
+        let is_new = last.is_none_or(|last| last.boot_id != node.boot_id || last.name != node.name);
+        if is_new {
+            tracing::info!(
+                "{}: node {} with firmware {}",
+                hot_path.source(),
+                node.name,
+                hello.firmware
+            );
+            if let Ok(id) = hot_path.sensor(sensor.unwrap_or(&node.name)) {
+                hot_path.handle_restart(id);
+            }
+        }
+        self.unknown_readings = 0;
+        if self.nodes.len() < NODES_MAX || last.is_some() {
+            self.nodes.insert(key.to_owned(), node);
+        }
+    }
+
+    fn handle_reading(
+        &mut self,
+        message: &hark_wire::Reading,
+        key: &str,
+        sensor: Option<&str>,
+        receipt: Receipt,
+        hot_path: &mut HotPath,
+    ) {
+        let Some(node) = self.nodes.get(key) else {
+            self.wants_hello |= self.unknown_readings.is_multiple_of(ASK_EVERY);
+            self.unknown_readings = self.unknown_readings.wrapping_add(1);
+            let detail = "a reading before its node's Hello";
+            return hot_path.handle_rejection(Rejection::NoHello, &detail, &[]);
+        };
+        let name = sensor.unwrap_or(&node.name);
+        let reading = match node.reading(message) {
+            Ok(reading) => reading,
+            Err(reason) => {
+                let detail = node.explain(reason, hot_path.schema());
+                return hot_path.handle_rejection(reason, &detail, &[]);
+            }
+        };
+        match hot_path.sensor(name) {
+            Ok(id) => hot_path.handle_reading(id, &reading, receipt),
+            Err(reason) => hot_path.handle_rejection(reason, &format!("sensor {name:?}"), &[]),
+        }
+    }
+}
+
+impl Node {
+    fn new(hello: &Hello, schema: &Schema) -> Self {
+        Self {
+            name: hello.node.as_str().to_owned(),
+            boot_id: hello.boot_id,
+            channels: map_channels(hello, schema),
+            values_len: hello.channels.len(),
+        }
+    }
+
+    /// What the operator has to mend about a reading refused for `reason`.
+    fn explain(&self, reason: Rejection, schema: &Schema) -> String {
+        let name = &self.name;
+        match (
+            reason,
+            reason.channel().map(|index| &schema.channels[index]),
+        ) {
+            (Rejection::Unit { .. }, Some(channel)) => {
+                format!("node {name}: {} is not in {}", channel.name, channel.unit)
+            }
+            (Rejection::MissingChannel { .. }, Some(channel)) => {
+                format!("node {name}: no value of {}", channel.name)
+            }
+            _ => format!("node {name}"),
+        }
+    }
+
+    /// The reading in the schema's order and units.
+    fn reading(&self, message: &hark_wire::Reading) -> Result<Reading, Rejection> {
+        let channels = self.channels.as_ref().map_err(|reason| *reason)?;
+        if message.values.len() != self.values_len {
+            return Err(Rejection::ChannelCount);
+        }
+        let mut reading = Reading::empty(channels.len());
+        let slots = reading.values_mut().iter_mut();
+        for (channel, (slot, (place, scale))) in (0_u8..).zip(slots.zip(channels)) {
+            *slot = scale
+                .physical(message.values[*place])
+                .ok_or(Rejection::MissingChannel { channel })?;
+        }
+        reading.sequence = Some(message.sequence.into());
+        reading.timestamp_us = i64::try_from(message.timestamp_us).ok();
+        Ok(reading)
+    }
+}
+
+fn map_channels(hello: &Hello, schema: &Schema) -> Result<Vec<(usize, Channel)>, Rejection> {
+    let map = |(channel, declared): (u8, &hark_engine::Channel)| {
+        let place = hello
+            .channels
+            .iter()
+            .position(|c| c.name.as_str() == declared.name)
+            .ok_or(Rejection::MissingChannel { channel })?;
+        if hello.channels[place].unit.as_str() != declared.unit {
+            return Err(Rejection::Unit { channel });
+        }
+        Ok((place, hello.channels[place].clone()))
+    };
+    (0_u8..).zip(&schema.channels).map(map).collect()
+}
+
+fn reason(error: DecodeError) -> Rejection {
+    match error {
+        DecodeError::TooLong => Rejection::Oversize,
+        DecodeError::Version(_) => Rejection::Version,
+        _ => Rejection::Corrupt,
+    }
+}
