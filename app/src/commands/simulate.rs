@@ -258,7 +258,8 @@ fn environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-fn parse_broker(text: &str) -> Result<(String, u16), String> {
+/// `HOST:PORT`, as a person types it.
+pub(super) fn parse_broker(text: &str) -> Result<(String, u16), String> {
     let (host, port) = text
         .rsplit_once(':')
         .filter(|(host, _)| !host.is_empty())

@@ -1,0 +1,40 @@
+//! The command line.
+
+use crate::commands::{
+    check::CheckArgs, demo::DemoArgs, features::FeaturesArgs, generate::CompletionsArgs,
+    generate::ManArgs, replay::ReplayArgs, run::RunArgs, simulate::SimulateArgs,
+};
+use clap::{Parser, Subcommand};
+
+/// An inference appliance: sensor streams in, verdicts and alerts out.
+#[derive(Debug, Parser)]
+#[command(name = "hark", version, arg_required_else_help = true)]
+#[command(after_help = "\
+Exit codes: 0 fine, 1 failed, 2 usage.
+Start with `hark demo`. Logging is set by HARK_LOG, such as HARK_LOG=hark=debug.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Listen to a simulated pump over a real serial line and MQTT, and raise an alert
+    Demo(DemoArgs),
+    /// Listen to the configured sources until stopped
+    Run(RunArgs),
+    /// Report every error of a configuration, without running it
+    Check(CheckArgs),
+    /// Play a recording through the pipeline, as fast as possible
+    Replay(ReplayArgs),
+    /// Simulate a pump: to CSV, a pseudo terminal or MQTT
+    Simulate(SimulateArgs),
+    /// Print the features that serving computes from a recording
+    Features(FeaturesArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man(ManArgs),
+}

@@ -1,0 +1,76 @@
+//! The commands of `hark`, one file each.
+
+pub mod check;
+pub mod demo;
+pub mod features;
+pub mod generate;
+pub mod replay;
+pub mod run;
+pub mod simulate;
+
+use crate::cli::{Cli, Command};
+use crate::shutdown::{self, Shutdown};
+use crate::summary::Summary;
+use anyhow::Context;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Runs the command; the exit code is the process's.
+pub fn dispatch(cli: Cli) -> ExitCode {
+    let result = match cli.command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => return check::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Simulate(args) => shutdown_on_signals().and_then(|s| simulate::run(&args, s)),
+        Command::Features(args) => features::run(&args),
+        Command::Completions(args) => generate::completions(&args),
+        Command::Man(args) => generate::man(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The reader of our output has gone, as in `hark features … | head`.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref());
+    causes.any(|io: &std::io::Error| io.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// A shutdown that Ctrl-C or a TERM requests; a second one ends at once.
+fn shutdown_on_signals() -> anyhow::Result<Shutdown> {
+    let (sender, shutdown) = shutdown::channel();
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).context("catching signals")?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for (count, signal) in signals.forever().enumerate() {
+                if count > 0 {
+                    std::process::exit(128 + signal);
+                }
+                sender.request();
+            }
+        })
+        .context("starting the signal thread")?;
+    Ok(shutdown)
+}
+
+/// Prints the summary as the last thing on standard output.
+fn print_summary(summary: &Summary, as_json: bool) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    if as_json {
+        serde_json::to_writer(&mut stdout, summary)?;
+        writeln!(stdout)?;
+    } else {
+        writeln!(stdout, "{summary}")?;
+    }
+    Ok(stdout.flush()?)
+}

@@ -1,0 +1,109 @@
+//! `hark replay`: a recording through the pipeline, as fast as possible.
+
+use crate::appliance::{Appliance, Presentation};
+use crate::config::{BundlePath, Config, Link, ModelConfig};
+use crate::report::Stdout;
+use anyhow::{bail, ensure};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Arguments of `hark replay`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hark replay recording.csv                     the built-in pump model
+  hark replay recording.csv --model models/mine
+  hark replay --config plant.toml --json        the file sources of a configuration")]
+pub struct ReplayArgs {
+    /// The recording, in place of the configured file source's: CSV with a
+    /// header, or JSON lines if it ends in .json or .jsonl
+    file: Option<PathBuf>,
+    /// A configuration with a file source
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The bundle's folder, in place of the configured one
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Alerts and the summary as JSON, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// The sources of a replay without a configuration.
+const DEFAULT: &str = "[[sources]]\nname = \"recording\"\nkind = \"file\"\npath = \"-\"\n";
+
+/// Runs the command.
+///
+/// # Errors
+/// If the configuration is wrong or names no file source, or the recording
+/// cannot be read to its end.
+pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
+    let mut config = match &args.config {
+        Some(path) => Config::load(Some(path), std::env::vars())?,
+        None => Config::of_text(DEFAULT)?,
+    };
+    adapt(&mut config, args)?;
+    let shutdown = super::shutdown_on_signals()?;
+    let presentation = Presentation {
+        stdout: if args.json {
+            Stdout::Json
+        } else {
+            Stdout::Text
+        },
+        on_verdict: None,
+    };
+    let appliance = Appliance::start(&config, presentation)?;
+    super::run::wait(&appliance, &shutdown, None);
+    let summary = appliance.stop();
+    let unread = summary.sources.iter().find(|(_, s)| s.link_losses > 0);
+    super::print_summary(&summary, args.json)?;
+    if let Some((name, _)) = unread {
+        bail!("source {name} was not read to its end");
+    }
+    Ok(())
+}
+
+/// A replay takes files only, publishes nothing and leaves no log.
+fn adapt(config: &mut Config, args: &ReplayArgs) -> anyhow::Result<()> {
+    config.mqtt.enabled = false;
+    config.broker.embedded = false;
+    config.events.file = None;
+    config
+        .sources
+        .retain(|source| matches!(source.link, Link::File(_)));
+    ensure!(
+        !config.sources.is_empty(),
+        "the configuration has no source of kind \"file\" to replay"
+    );
+    if let Some(folder) = &args.model {
+        let bundle = BundlePath::Folder(folder.clone());
+        let name = folder.display().to_string();
+        for source in &mut config.sources {
+            source.model.clone_from(&name);
+        }
+        config.models = vec![ModelConfig { name, bundle }];
+    }
+    let Some(file) = &args.file else {
+        ensure!(
+            args.config.is_some(),
+            "name a recording, or a --config with a file source"
+        );
+        return Ok(());
+    };
+    config.sources.truncate(1);
+    let source = &mut config.sources[0];
+    if args.config.is_none() && is_json(file) {
+        source.format = crate::config::Format::Payload(hark_codec::Format::Json);
+    }
+    if let Link::File(link) = &mut source.link {
+        link.path.clone_from(file);
+        link.speed = 0.0;
+        link.repeat = false;
+    }
+    Ok(())
+}
+
+fn is_json(file: &std::path::Path) -> bool {
+    let extension = file.extension().and_then(|e| e.to_str());
+    matches!(extension, Some("json" | "jsonl" | "ndjson"))
+}
