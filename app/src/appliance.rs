@@ -10,7 +10,7 @@ use crate::config::{Config, Link};
 use crate::event_log::EventLog;
 use crate::hot_path::{HotPath, SourceResult, histogram};
 use crate::mqtt::{Broker, Outbox, Publisher, PublisherSettings};
-use crate::report::{self, Event, OutputSettings, Outputs, Reporter, SensorVerdict, Stdout};
+use crate::report::{self, Event, OnVerdict, OutputSettings, Outputs, Reporter, Stdout};
 use crate::shutdown::{self, Shutdown, ShutdownSender};
 use crate::source::Source;
 use crate::summary::{Latency, SourceSummary, Summary};
@@ -24,7 +24,7 @@ pub struct Presentation {
     /// What goes to standard output.
     pub stdout: Stdout,
     /// Called with each verdict on the output thread.
-    pub on_verdict: Option<Box<dyn FnMut(&SensorVerdict) + Send>>,
+    pub on_verdict: Option<OnVerdict>,
 }
 
 /// A running appliance.

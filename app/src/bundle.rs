@@ -188,3 +188,47 @@ fn golden_limits() -> Limits {
         clock: NodeClock::None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builtin(name: &str) -> anyhow::Result<ModelBundle> {
+        ModelBundle::open(&ModelConfig {
+            name: name.to_owned(),
+            bundle: BundlePath::Builtin(name.to_owned()),
+        })
+    }
+
+    #[test]
+    fn the_built_in_bundle_passes_its_golden_vectors() {
+        for name in BUILTIN {
+            let bundle = builtin(name).unwrap();
+            for precision in [Precision::Int8, Precision::Float32] {
+                let loaded = bundle.bundle.load(Choice::Only(precision)).unwrap();
+                let mut infer = loaded.model;
+                bundle.check_golden(precision, infer.as_mut()).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_builtin_lists_those_there_are() {
+        let error = builtin("pump").err().unwrap();
+        assert!(format!("{error:#}").contains("there are: pump-rig"));
+    }
+
+    #[test]
+    fn the_built_in_schema_is_the_rigs() {
+        let bundle = builtin("pump-rig").unwrap();
+        let declared = bundle.pipeline().schema.channels.iter();
+        let declared: Vec<_> = declared
+            .map(|c| (c.name.as_str(), c.unit.as_str()))
+            .collect();
+        let rig: Vec<_> = hark_rig::CHANNELS
+            .iter()
+            .map(|c| (c.name, c.unit))
+            .collect();
+        assert_eq!(declared, rig);
+    }
+}

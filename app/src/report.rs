@@ -9,7 +9,7 @@
 
 mod outputs;
 
-pub use outputs::{OutputSettings, Outputs, Stdout};
+pub use outputs::{OnVerdict, OutputSettings, Outputs, Stdout};
 
 use hark_engine::Verdict;
 use serde::Serialize;

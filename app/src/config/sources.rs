@@ -27,7 +27,7 @@ pub struct SourceConfig {
     pub model: String,
     /// What the timestamps mean.
     pub clock: Clock,
-    /// More readings in a second are shed; 0: no limit. At most 1 000 000.
+    /// More readings in a second are rejected; 0: no limit. At most 1 000 000.
     pub readings_per_second_max: u32,
     /// A longer payload or line is rejected, in bytes: 16 to [`hark_codec::PAYLOAD_MAX`].
     pub payload_bytes_max: usize,

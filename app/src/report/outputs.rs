@@ -17,6 +17,9 @@ const VERDICT_WAIT: Duration = Duration::from_millis(1);
 /// The wait when nobody wants verdicts.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
+/// Called with each verdict, on the output thread.
+pub type OnVerdict = Box<dyn FnMut(&SensorVerdict) + Send>;
+
 /// Where reports go.
 pub struct OutputSettings {
     /// The local log, if there is one.
@@ -29,7 +32,7 @@ pub struct OutputSettings {
     /// Whether alerts go to standard output, and how.
     pub stdout: Stdout,
     /// Called with each verdict.
-    pub on_verdict: Option<Box<dyn FnMut(&SensorVerdict) + Send>>,
+    pub on_verdict: Option<OnVerdict>,
 }
 
 /// What standard output is for.
