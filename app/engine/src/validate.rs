@@ -16,6 +16,9 @@ use crate::{CHANNELS_MAX, Reading, Rejection, Schema};
 /// Consecutive backward steps, each one after the other, that are taken for a
 /// node that started again rather than for late packets.
 const RESTART_AFTER: u32 = 3;
+/// The same where the sequence numbers have been seen: they may be delivered
+/// again. A broker redelivers what was under way, mosquitto's default is 20.
+const RESTART_AFTER_SEEN: u32 = 32;
 /// A jump ahead by more is a node that counts from elsewhere, not a gap: at ten
 /// readings a second it would be a day.
 const AHEAD_MAX: u64 = 1 << 20;
@@ -315,11 +318,17 @@ impl SequenceState {
         let continues = self.backward.and_then(|b| b.checked_add(1)) == Some(sequence);
         self.backward_run = if continues { self.backward_run + 1 } else { 1 };
         self.backward = Some(sequence);
-        if self.backward_run >= RESTART_AFTER {
+        let is_seen = behind < 64 && self.seen >> behind & 1 == 1;
+        let restart_after = if is_seen {
+            RESTART_AFTER_SEEN
+        } else {
+            RESTART_AFTER
+        };
+        if self.backward_run >= restart_after {
             self.restart_at(sequence);
             return Ok(Step::Restart);
         }
-        if behind < 64 && self.seen >> behind & 1 == 1 {
+        if is_seen {
             return Err(Rejection::Duplicate);
         }
         if behind < 64 {

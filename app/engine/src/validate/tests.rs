@@ -80,6 +80,14 @@ fn gaps_are_counted_and_repeats_refused() {
 }
 
 #[test]
+fn a_burst_that_is_delivered_again_is_refused_whole() {
+    let sequences: Vec<u64> = (0..20).chain(0..20).chain([20]).collect();
+    let fresh = vec![Ok(0); 20];
+    let again = vec![Err(Rejection::Duplicate); 20];
+    check_sequence(&sequences, &[fresh, again, vec![Ok(0)]].concat());
+}
+
+#[test]
 fn a_node_that_starts_again_is_taken_back_after_three() {
     let refused = Err(Rejection::Reordered);
     check_sequence(
