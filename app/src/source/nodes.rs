@@ -33,6 +33,8 @@ struct Node {
     channels: Result<Vec<(usize, Channel)>, Rejection>,
     /// Values in each of the node's readings.
     values_len: usize,
+    /// The last sequence number, unwrapped.
+    sequence: Option<u64>,
 }
 
 impl Nodes {
@@ -125,7 +127,7 @@ impl Nodes {
         sensor: Option<&str>,
         hot_path: &mut HotPath,
     ) {
-        let node = Node::new(hello, hot_path.schema());
+        let mut node = Node::new(hello, hot_path.schema());
         let last = self.nodes.get(key);
         let is_new = last.is_none_or(|last| last.boot_id != node.boot_id || last.name != node.name);
         if is_new {
@@ -138,6 +140,9 @@ impl Nodes {
             if let Ok(id) = hot_path.sensor(sensor.unwrap_or(&node.name)) {
                 hot_path.handle_restart(id);
             }
+        }
+        if let (Some(last), false) = (last, is_new) {
+            node.sequence = last.sequence;
         }
         self.unknown_readings = 0;
         if self.nodes.len() < NODES_MAX || last.is_some() {
@@ -153,13 +158,12 @@ impl Nodes {
         receipt: Receipt,
         hot_path: &mut HotPath,
     ) {
-        let Some(node) = self.nodes.get(key) else {
+        let Some(node) = self.nodes.get_mut(key) else {
             self.wants_hello |= self.unknown_readings.is_multiple_of(ASK_EVERY);
             self.unknown_readings = self.unknown_readings.wrapping_add(1);
             let detail = "a reading before its node's Hello";
             return hot_path.handle_rejection(Rejection::NoHello, &detail, &[]);
         };
-        let name = sensor.unwrap_or(&node.name);
         let reading = match node.reading(message) {
             Ok(reading) => reading,
             Err(reason) => {
@@ -167,6 +171,7 @@ impl Nodes {
                 return hot_path.handle_rejection(reason, &detail, &[]);
             }
         };
+        let name = sensor.unwrap_or(&node.name);
         match hot_path.sensor(name) {
             Ok(id) => hot_path.handle_reading(id, &reading, receipt),
             Err(reason) => hot_path.handle_rejection(reason, &format!("sensor {name:?}"), &[]),
@@ -181,7 +186,22 @@ impl Node {
             boot_id: hello.boot_id,
             channels: map_channels(hello, schema),
             values_len: hello.channels.len(),
+            sequence: None,
         }
+    }
+
+    /// The node counts in 32 bits and wraps (SPEC.md): the number nearest to
+    /// the last one is meant, as in RFC 1982.
+    fn unwrap_sequence(&mut self, sequence: u32) -> u64 {
+        let unwrapped = match self.sequence {
+            None => sequence.into(),
+            Some(last) => {
+                let step = sequence.wrapping_sub(last as u32).cast_signed();
+                last.saturating_add_signed(step.into())
+            }
+        };
+        self.sequence = Some(unwrapped);
+        unwrapped
     }
 
     /// What the operator has to mend about a reading refused for `reason`.
@@ -202,7 +222,8 @@ impl Node {
     }
 
     /// The reading in the schema's order and units.
-    fn reading(&self, message: &hark_wire::Reading) -> Result<Reading, Rejection> {
+    fn reading(&mut self, message: &hark_wire::Reading) -> Result<Reading, Rejection> {
+        let sequence = self.unwrap_sequence(message.sequence);
         let channels = self.channels.as_ref().map_err(|reason| *reason)?;
         if message.values.len() != self.values_len {
             return Err(Rejection::ChannelCount);
@@ -214,7 +235,7 @@ impl Node {
                 .physical(message.values[*place])
                 .ok_or(Rejection::MissingChannel { channel })?;
         }
-        reading.sequence = Some(message.sequence.into());
+        reading.sequence = Some(sequence);
         reading.timestamp_us = i64::try_from(message.timestamp_us).ok();
         Ok(reading)
     }
@@ -240,5 +261,38 @@ fn reason(error: DecodeError) -> Rejection {
         DecodeError::TooLong => Rejection::Oversize,
         DecodeError::Version(_) => Rejection::Version,
         _ => Rejection::Corrupt,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(sequences: &[u32], expected: &[u64]) {
+        let schema = Schema {
+            period_ms: 1.0,
+            age_max_ms: None,
+            channels: Vec::new(),
+        };
+        let mut node = Node::new(&Hello::default(), &schema);
+        let found: Vec<u64> = sequences.iter().map(|&s| node.unwrap_sequence(s)).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_sequence_that_wraps_goes_on_counting() {
+        let wrap = 1_u64 << 32;
+        check(&[u32::MAX, 0, 1], &[wrap - 1, wrap, wrap + 1]);
+        // A late reading from before the wrap stays before it.
+        check(
+            &[u32::MAX - 1, 0, u32::MAX, 1],
+            &[wrap - 2, wrap, wrap - 1, wrap + 1],
+        );
+    }
+
+    #[test]
+    fn a_restart_and_a_gap_keep_their_numbers() {
+        check(&[900, 0, 1], &[900, 0, 1]);
+        check(&[5, 9], &[5, 9]);
     }
 }
