@@ -68,15 +68,17 @@ pub struct DemoArgs {
 pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let shutdown = super::shutdown_on_signals()?;
     let folder = tempdir()?;
+    // Held to the end: a line that vanished before hark stops would be news.
     let pty = Pty::open_at(folder.0.join("serial")).context("opening a pseudo terminal")?;
+    let pty = Arc::new(pty);
     let listen = free_address()?;
     let config = config(args, pty.path(), listen)?;
     let log = args.data_dir.join("events.jsonl");
     std::fs::remove_file(&log).ok();
     let board = Scoreboard::default();
     let appliance = Appliance::start(&config, presentation(args, &board))?;
-    introduce(pty.path(), listen, &log);
-    let players = Players::start(args, pty, listen, appliance.reporter())?;
+    introduce(pty.path(), listen);
+    let players = Players::start(args, Arc::clone(&pty), listen, appliance.reporter())?;
     watch(&board, &shutdown, args.duration);
     players.stop();
     super::print_summary(&appliance.stop(), args.json)?;
@@ -121,15 +123,13 @@ fn config(args: &DemoArgs, serial: &Path, listen: SocketAddr) -> anyhow::Result<
     Ok(config)
 }
 
-fn introduce(serial: &Path, listen: SocketAddr, log: &Path) {
+fn introduce(serial: &Path, listen: SocketAddr) {
     eprintln!(
         "listening to {SERIAL_SENSOR} on {} and to {MQTT_SENSOR} on sensors/{MQTT_SENSOR}\n\
-         subscribe:  mosquitto_sub -h {} -p {} -v -t 'hark/v1/demo/#'\n\
-         event log:  {}",
+         subscribe:  mosquitto_sub -h {} -p {} -v -t 'hark/v1/demo/#'",
         serial.display(),
         listen.ip(),
-        listen.port(),
-        log.display()
+        listen.port()
     );
 }
 
@@ -165,7 +165,7 @@ struct Players {
 impl Players {
     fn start(
         args: &DemoArgs,
-        pty: Pty,
+        pty: Arc<Pty>,
         listen: SocketAddr,
         reporter: &Reporter,
     ) -> anyhow::Result<Self> {
@@ -326,6 +326,9 @@ impl Scoreboard {
             format!("{} {:>6.2} {} {state:<5}", report.sensor, ratio, bar(ratio))
         };
         let cells: Vec<String> = self.lock().values().map(cell).collect();
+        if cells.is_empty() {
+            return "the first windows are filling".to_owned();
+        }
         cells.join("   ")
     }
 }
