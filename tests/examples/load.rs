@@ -25,6 +25,8 @@ const TICK: Duration = Duration::from_millis(1);
 const START: Duration = Duration::from_secs(20);
 /// From its status to its subscription, generously.
 const SUBSCRIBE: Duration = Duration::from_secs(1);
+/// Time for the client to send what it holds.
+const FLUSH: Duration = Duration::from_millis(200);
 /// Time for hark to take in the last readings.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -136,6 +138,8 @@ async fn send(client: &AsyncClient, load: &Load) -> Result<u64> {
             sent += 1;
         }
     }
+    // The client still holds the last of them.
+    tokio::time::sleep(FLUSH).await;
     Ok(sent)
 }
 
