@@ -6,7 +6,7 @@
 //! the publisher, so that nothing accepted is left behind.
 
 use crate::bundle::ModelBundle;
-use crate::config::{Config, Link};
+use crate::config::{Config, Link, check_level};
 use crate::event_log::EventLog;
 use crate::hot_path::{HotPath, SourceResult, histogram};
 use crate::mqtt::{Broker, Outbox, Publisher, PublisherSettings};
@@ -156,9 +156,8 @@ fn device_name(config: &Config) -> anyhow::Result<String> {
         return Ok(config.device.name.clone());
     }
     let name = hark_hal::host_name();
-    let is_level = |c: char| !matches!(c, '/' | '+' | '#') && !c.is_control();
     anyhow::ensure!(
-        !name.is_empty() && name.chars().all(is_level),
+        check_level(&name).is_ok(),
         "the host name {name:?} cannot be a level of a topic: set device.name"
     );
     Ok(name)

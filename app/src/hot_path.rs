@@ -6,7 +6,7 @@
 //! reporter's bounded channels.
 
 use crate::bundle::{LoadedModel, ModelBundle};
-use crate::config::{Clock as ClockConfig, DeviceConfig, SourceConfig};
+use crate::config::{Clock as ClockConfig, DeviceConfig, SourceConfig, check_level};
 use crate::report::{AlertReport, Event, ModelIdentity, Reporter};
 use hark_engine::{
     Counters, Engine, Fault, Limits, NodeClock, Now, Output, REASONS, Reading, Rejection, Schema,
@@ -165,8 +165,7 @@ impl HotPath {
     /// If the name cannot be a topic's level, or is one too many. The reading
     /// is counted by [`HotPath::handle_rejection`].
     pub fn sensor(&mut self, name: &str) -> Result<SensorId, Rejection> {
-        let is_level = |c: char| !matches!(c, '/' | '+' | '#') && !c.is_control();
-        if name.len() > SENSOR_NAME_MAX || !name.chars().all(is_level) {
+        if name.len() > SENSOR_NAME_MAX || check_level(name).is_err() {
             return Err(Rejection::UnknownSensor);
         }
         let id = self.engine.sensor(name)?;

@@ -34,6 +34,7 @@ pub use settings::{
 pub use sources::{
     Backoff, Clock, FileLink, Format, Link, MqttLink, Parity, SerialLink, SourceConfig,
 };
+pub(crate) use topics::check_level;
 pub use topics::{SensorTemplate, TopicPattern};
 
 use error::suggestion;

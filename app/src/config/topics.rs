@@ -10,7 +10,7 @@ use std::fmt;
 const TOPIC_BYTES_MAX: usize = 65_535;
 
 /// Checks that `name` can be one level of a topic: not empty, no `/`, `+`, `#` or control character.
-pub(super) fn check_level(name: &str) -> Result<(), String> {
+pub(crate) fn check_level(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("must not be empty".to_owned());
     }
