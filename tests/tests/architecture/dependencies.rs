@@ -14,13 +14,14 @@ use crate::root;
 ///
 /// `hark-codec` and `hark-rig` lie below the app so that payload decoding and
 /// the simulated pump build, and are fuzzed, without the model runtime.
-const PICTURE: [(&str, &[&str]); 9] = [
+const PICTURE: [(&str, &[&str]); 10] = [
     (
         "hark",
         &[
             "hark-codec",
             "hark-engine",
             "hark-hal",
+            "hark-keeper",
             "hark-models",
             "hark-rig",
             "hark-wire",
@@ -29,6 +30,7 @@ const PICTURE: [(&str, &[&str]); 9] = [
     ("hark-codec", &["hark-engine"]),
     ("hark-engine", &["hark-wire"]),
     ("hark-hal", &["hark-wire"]),
+    ("hark-keeper", &[]),
     ("hark-models", &["hark-wire"]),
     ("hark-rig", &[]),
     ("hark-wire", &[]),
@@ -40,6 +42,7 @@ const PICTURE: [(&str, &[&str]); 9] = [
             "hark-codec",
             "hark-engine",
             "hark-hal",
+            "hark-keeper",
             "hark-models",
             "hark-rig",
             "hark-wire",
