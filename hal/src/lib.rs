@@ -1,5 +1,5 @@
 //! What hark needs of the machine it runs on: serial lines, pseudo terminals
-//! that stand in for them, and clocks.
+//! that stand in for them, clocks, and real-time scheduling.
 //!
 //! Everything here waits, reads or writes, and holds no policy: what to do
 //! about a port that is [`Gone`](SerialError::Gone), and when to try again,
@@ -13,12 +13,19 @@ mod fd;
 mod host;
 mod ports;
 mod pty;
+mod realtime;
 mod serial;
 mod settings;
+mod usage;
 
 pub use clock::{Clock, wall_us};
 pub use host::host_name;
 pub use ports::serial_ports;
 pub use pty::Pty;
+pub use realtime::{
+    PREFAULT_BYTES_MAX, Realtime, RealtimeError, allowed_cores, be_fifo, lock_memory, pin_to,
+    prefault_stack, sharpen_timers,
+};
 pub use serial::{Received, SerialError, SerialLine, WRITE_TIMEOUT};
 pub use settings::{DataBits, Parity, SerialSettings, StopBits};
+pub use usage::{cpu_time, peak_rss_bytes, thread_cpu_time};
