@@ -14,7 +14,7 @@ use crate::root;
 ///
 /// `hark-codec` and `hark-rig` lie below the app so that payload decoding and
 /// the simulated pump build, and are fuzzed, without the model runtime.
-const PICTURE: [(&str, &[&str]); 10] = [
+const PICTURE: [(&str, &[&str]); 11] = [
     (
         "hark",
         &[
@@ -23,6 +23,7 @@ const PICTURE: [(&str, &[&str]); 10] = [
             "hark-hal",
             "hark-keeper",
             "hark-models",
+            "hark-mqtt",
             "hark-rig",
             "hark-wire",
         ],
@@ -32,6 +33,7 @@ const PICTURE: [(&str, &[&str]); 10] = [
     ("hark-hal", &["hark-wire"]),
     ("hark-keeper", &[]),
     ("hark-models", &["hark-wire"]),
+    ("hark-mqtt", &[]),
     ("hark-rig", &[]),
     ("hark-wire", &[]),
     // Above the picture: nobody may know these two.
@@ -44,6 +46,7 @@ const PICTURE: [(&str, &[&str]); 10] = [
             "hark-hal",
             "hark-keeper",
             "hark-models",
+            "hark-mqtt",
             "hark-rig",
             "hark-wire",
         ],

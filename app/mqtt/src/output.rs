@@ -1,0 +1,290 @@
+//! The bytes to be sent, in a buffer that never grows.
+//!
+//! A packet is written whole or not at all. Messages leave [`RESERVE_BYTES`]
+//! free, so that acknowledgements and pings find room while the caller
+//! publishes as fast as the socket allows.
+
+use std::ops::Range;
+
+use crate::{Full, Protocol, SessionError, Settings};
+
+/// What messages leave free: room for 255 acknowledgements between two
+/// writes, and for a ping or a goodbye.
+pub(crate) const RESERVE_BYTES: usize = 1024;
+
+/// PUBACK, PUBREC and PUBCOMP with their identifier (3.1.1, 3.4 to 3.7; 5.0,
+/// 3.4.2.1: without a code it is "success").
+pub(crate) const ACKNOWLEDGEMENT_BYTES: usize = 4;
+
+/// The most that a remaining length can say (3.1.1, 2.2.3).
+const BODY_BYTES_MAX: usize = 268_435_455;
+
+/// The length of a length: one to four bytes. Two, which suit bodies from 128
+/// to 16,383 bytes, are assumed while a message is written.
+const LENGTH_BYTES_ASSUMED: usize = 2;
+const LENGTH_BYTES_MAX: usize = 4;
+
+pub(crate) struct Output {
+    bytes: Box<[u8]>,
+    unsent: Range<usize>,
+    sent: u64,
+}
+
+impl Output {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            bytes: vec![0; capacity].into_boxed_slice(),
+            unsent: 0..0,
+            sent: 0,
+        }
+    }
+
+    pub(crate) fn unsent(&self) -> &[u8] {
+        &self.bytes[self.unsent.clone()]
+    }
+
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    pub(crate) fn handle_written(&mut self, len: usize) {
+        assert!(len <= self.unsent.len(), "only what is there is written");
+        self.unsent.start += len;
+        self.sent += len as u64;
+        if self.unsent.is_empty() {
+            self.unsent = 0..0;
+        }
+    }
+
+    pub(crate) fn room(&self) -> usize {
+        self.bytes.len() - self.unsent.len()
+    }
+
+    /// Appends a packet of a few bytes; it may use the reserve.
+    pub(crate) fn push(&mut self, packet: &[u8]) -> Result<(), Full> {
+        self.move_to_front();
+        if packet.len() > self.room() {
+            return Err(self.full(packet.len(), 0));
+        }
+        self.append(packet);
+        Ok(())
+    }
+
+    /// Appends a SUBSCRIBE (3.1.1, 3.8; 5.0, 3.8).
+    pub(crate) fn push_subscribe(
+        &mut self,
+        protocol: Protocol,
+        id: u16,
+        filters: &[(&str, u8)],
+    ) -> Result<(), Full> {
+        let properties: &[u8] = protocol.no_properties();
+        let filter_bytes: usize = filters.iter().map(|(filter, _)| filter.len() + 3).sum();
+        let body_len = 2 + properties.len() + filter_bytes;
+        self.move_to_front();
+        let needed = 1 + LENGTH_BYTES_MAX + body_len;
+        let is_sayable = filters.iter().all(|(filter, _)| u16_len(filter).is_some());
+        if !is_sayable || needed + RESERVE_BYTES > self.room() {
+            return Err(self.full(if is_sayable { needed } else { usize::MAX }, RESERVE_BYTES));
+        }
+        self.append(&[0x82]);
+        self.append_length(body_len);
+        self.append(&id.to_be_bytes());
+        self.append(properties);
+        for (filter, quality) in filters {
+            self.append_text(filter);
+            self.append(&[*quality]);
+        }
+        Ok(())
+    }
+
+    /// Appends a PUBLISH at QoS 0 (3.1.1, 3.3; 5.0, 3.3).
+    pub(crate) fn push_publish(
+        &mut self,
+        protocol: Protocol,
+        topic: &[&str],
+        write: impl FnOnce(&mut Payload<'_>),
+    ) -> Result<(), Full> {
+        let properties: &[u8] = protocol.no_properties();
+        let topic_len: usize = topic.iter().map(|part| part.len()).sum();
+        let head = 1 + LENGTH_BYTES_ASSUMED + 2 + topic_len + properties.len();
+        let spare = RESERVE_BYTES + LENGTH_BYTES_MAX - LENGTH_BYTES_ASSUMED;
+        let Ok(sayable_len) = u16::try_from(topic_len) else {
+            return Err(self.full(usize::MAX, RESERVE_BYTES));
+        };
+        self.move_to_front();
+        let start = self.unsent.end;
+        let Some(room) = self.room().checked_sub(head + spare) else {
+            return Err(self.full(head, RESERVE_BYTES));
+        };
+        let mut at = start + 1 + LENGTH_BYTES_ASSUMED;
+        let texts = topic.iter().map(|part| part.as_bytes());
+        for bytes in [&sayable_len.to_be_bytes()[..]]
+            .into_iter()
+            .chain(texts)
+            .chain([properties])
+        {
+            self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+            at += bytes.len();
+        }
+        let mut payload = Payload {
+            room: &mut self.bytes[at..at + room],
+            len: 0,
+        };
+        write(&mut payload);
+        let payload_len = payload.len;
+        if payload_len > room {
+            return Err(self.full(head + payload_len, RESERVE_BYTES));
+        }
+        self.close(start, at + payload_len);
+        Ok(())
+    }
+
+    /// Puts the fixed header in front of the body that ends at `end`, and
+    /// moves the body if its length is said in fewer or more bytes than
+    /// assumed.
+    fn close(&mut self, start: usize, end: usize) {
+        let body = start + 1 + LENGTH_BYTES_ASSUMED..end;
+        let (length, length_len) = encode_length(body.len());
+        let to = start + 1 + length_len;
+        if to != body.start {
+            self.bytes.copy_within(body.clone(), to);
+        }
+        self.bytes[start] = 0x30;
+        self.bytes[start + 1..to].copy_from_slice(&length[..length_len]);
+        self.unsent.end = to + body.len();
+    }
+
+    /// Makes all the room one piece. Costs a copy only after a write that the
+    /// socket took in part, once.
+    fn move_to_front(&mut self) {
+        if self.unsent.start > 0 {
+            self.bytes.copy_within(self.unsent.clone(), 0);
+            self.unsent = 0..self.unsent.len();
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        let start = self.unsent.end;
+        self.unsent.end += bytes.len();
+        self.bytes[start..self.unsent.end].copy_from_slice(bytes);
+    }
+
+    fn append_length(&mut self, len: usize) {
+        let (bytes, count) = encode_length(len);
+        self.append(&bytes[..count]);
+    }
+
+    fn append_text(&mut self, text: &str) {
+        let len = u16_len(text).expect("its length was checked before");
+        self.append(&len.to_be_bytes());
+        self.append(text.as_bytes());
+    }
+
+    fn full(&self, needed: usize, reserve: usize) -> Full {
+        Full {
+            needed,
+            room: self.room().saturating_sub(reserve),
+            capacity: self.bytes.len().saturating_sub(reserve),
+        }
+    }
+}
+
+impl Protocol {
+    /// An empty list of properties, where this version has one.
+    fn no_properties(self) -> &'static [u8] {
+        match self {
+            Self::V311 => &[],
+            Self::V5 => &[0],
+        }
+    }
+}
+
+/// A message's payload while it is written into the output.
+///
+/// Writing never fails and never allocates: what does not fit is counted, and
+/// the message is then refused as a whole.
+pub struct Payload<'a> {
+    room: &'a mut [u8],
+    /// All that was to be written, fitting or not.
+    len: usize,
+}
+
+impl Payload<'_> {
+    /// Appends `bytes`.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let end = self.len.saturating_add(bytes.len());
+        // Once something did not fit, `len` is past the room for good.
+        if let Some(room) = self.room.get_mut(self.len..end) {
+            room.copy_from_slice(bytes);
+        }
+        self.len = end;
+    }
+}
+
+impl std::fmt::Write for Payload<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.push(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl std::io::Write for Payload<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.push(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The CONNECT packet (3.1.1, 3.1; 5.0, 3.1), with a clean start.
+pub(crate) fn connect(settings: &Settings) -> Result<Vec<u8>, SessionError> {
+    const CLEAN: u8 = 0x02;
+    const LOGIN: u8 = 0xC0;
+    let mut body = Vec::new();
+    text(&mut body, "protocol name", "MQTT")?;
+    let login = if settings.login.is_some() { LOGIN } else { 0 };
+    body.extend([settings.protocol.level(), CLEAN | login]);
+    body.extend(settings.keep_alive_s.to_be_bytes());
+    body.extend(settings.protocol.no_properties());
+    text(&mut body, "client identifier", &settings.client_id)?;
+    if let Some((user, password)) = &settings.login {
+        text(&mut body, "user name", user)?;
+        text(&mut body, "password", password)?;
+    }
+    let (length, length_len) = encode_length(body.len());
+    let mut packet = vec![0x10];
+    packet.extend(&length[..length_len]);
+    packet.extend(body);
+    Ok(packet)
+}
+
+fn text(body: &mut Vec<u8>, what: &'static str, text: &str) -> Result<(), SessionError> {
+    let bytes = text.len();
+    let len = u16_len(text).ok_or(SessionError::TooLong { what, bytes })?;
+    body.extend(len.to_be_bytes());
+    body.extend(text.as_bytes());
+    Ok(())
+}
+
+fn u16_len(text: &str) -> Option<u16> {
+    u16::try_from(text.len()).ok()
+}
+
+/// A variable byte integer and how many of the bytes it takes.
+fn encode_length(len: usize) -> ([u8; LENGTH_BYTES_MAX], usize) {
+    assert!(len <= BODY_BYTES_MAX, "the output is smaller than that");
+    let mut bytes = [0; LENGTH_BYTES_MAX];
+    let mut rest = len;
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = (rest & 0x7F) as u8;
+        rest >>= 7;
+        if rest == 0 {
+            return (bytes, index + 1);
+        }
+        *byte |= 0x80;
+    }
+    unreachable!("four bytes hold every length up to the greatest")
+}

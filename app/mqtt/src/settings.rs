@@ -1,0 +1,37 @@
+//! What a session is made from.
+
+/// The version of the protocol that the session speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// MQTT 3.1.1.
+    V311,
+    /// MQTT 5.0.
+    V5,
+}
+
+impl Protocol {
+    /// The protocol level in CONNECT (3.1.1, 3.1.2.2; 5.0, 3.1.2.2).
+    pub(crate) fn level(self) -> u8 {
+        match self {
+            Self::V311 => 4,
+            Self::V5 => 5,
+        }
+    }
+}
+
+/// How to present oneself to the broker.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The version of the protocol.
+    pub protocol: Protocol,
+    /// The client's identifier, at most 65,535 bytes; each client of a broker
+    /// has its own. If it is empty the broker chooses one.
+    pub client_id: String,
+    /// User name and password, each at most 65,535 bytes.
+    pub login: Option<(String, String)>,
+    /// The longest silence in seconds before the broker may take this client
+    /// for dead; 0 for any. A broker of MQTT 5 may set another.
+    pub keep_alive_s: u16,
+    /// The largest packet that is taken, in bytes, with its fixed header.
+    pub packet_bytes_max: usize,
+}
