@@ -31,6 +31,8 @@ pub struct Oversize;
 pub struct LineSplitter {
     /// The line begun by earlier chunks.
     tail: Vec<u8>,
+    /// The tail was completed and handed out: it is void at the next call.
+    tail_is_given: bool,
     is_skipping: bool,
 }
 
@@ -45,56 +47,94 @@ impl LineSplitter {
     pub fn new() -> Self {
         Self {
             tail: Vec::with_capacity(LINE_MAX),
+            tail_is_given: false,
             is_skipping: false,
         }
     }
 
+    /// The next line of `chunk`, without its terminator; empty lines too.
+    ///
+    /// Takes from the front of `chunk` what it has looked at. `None`: the chunk
+    /// is used up, and what it began is kept.
+    pub fn next_line<'a>(&'a mut self, chunk: &mut &'a [u8]) -> Option<Result<&'a [u8], Oversize>> {
+        match self.find_line(chunk)? {
+            Found::Whole(line) => Some(Ok(without_return(line))),
+            Found::Tail => Some(Ok(without_return(&self.tail))),
+            Found::Oversize => Some(Err(Oversize)),
+        }
+    }
+
+    fn find_line<'a>(&mut self, chunk: &mut &'a [u8]) -> Option<Found<'a>> {
+        if std::mem::take(&mut self.tail_is_given) {
+            self.tail.clear();
+        }
+        while let Some(end) = memchr::memchr(b'\n', chunk) {
+            let part = &chunk[..end];
+            *chunk = &chunk[end + 1..];
+            if std::mem::take(&mut self.is_skipping) {
+                continue;
+            }
+            if self.tail.len() + part.len() > LINE_MAX {
+                self.tail.clear();
+                return Some(Found::Oversize);
+            }
+            if self.tail.is_empty() {
+                return Some(Found::Whole(part));
+            }
+            self.tail.extend_from_slice(part);
+            self.tail_is_given = true;
+            return Some(Found::Tail);
+        }
+        self.keep(std::mem::take(chunk))
+    }
+
     /// Takes the next chunk and gives each line that it completes to
-    /// `handle_line`, without its terminator; empty lines too.
+    /// `handle_line`.
     pub fn push(&mut self, chunk: &[u8], mut handle_line: impl FnMut(Result<&[u8], Oversize>)) {
         let mut rest = chunk;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            self.end_line(&rest[..end], &mut handle_line);
-            rest = &rest[end + 1..];
+        while let Some(line) = self.next_line(&mut rest) {
+            handle_line(line);
         }
-        self.keep(rest, &mut handle_line);
     }
 
     /// The stream has ended: gives the last line, if it has no terminator, and
     /// is ready for the next stream.
     pub fn finish(&mut self, mut handle_line: impl FnMut(Result<&[u8], Oversize>)) {
-        if !self.tail.is_empty() {
-            self.end_line(&[], &mut handle_line);
+        if !self.tail_is_given && !self.tail.is_empty() {
+            handle_line(Ok(without_return(&self.tail)));
         }
+        self.reset();
+    }
+
+    /// Forgets a line that was begun.
+    pub fn reset(&mut self) {
+        self.tail.clear();
+        self.tail_is_given = false;
         self.is_skipping = false;
     }
 
-    fn end_line(&mut self, part: &[u8], handle_line: &mut impl FnMut(Result<&[u8], Oversize>)) {
+    /// Keeps the unfinished end of a chunk.
+    fn keep<'a>(&mut self, part: &[u8]) -> Option<Found<'a>> {
         if self.is_skipping {
-            self.is_skipping = false;
-        } else if self.tail.len() + part.len() > LINE_MAX {
-            handle_line(Err(Oversize));
-        } else if self.tail.is_empty() {
-            handle_line(Ok(without_return(part)));
-        } else {
-            self.tail.extend_from_slice(part);
-            handle_line(Ok(without_return(&self.tail)));
-        }
-        self.tail.clear();
-    }
-
-    fn keep(&mut self, part: &[u8], handle_line: &mut impl FnMut(Result<&[u8], Oversize>)) {
-        if self.is_skipping {
-            return;
+            return None;
         }
         if self.tail.len() + part.len() > LINE_MAX {
             self.tail.clear();
             self.is_skipping = true;
-            handle_line(Err(Oversize));
-        } else {
-            self.tail.extend_from_slice(part);
+            return Some(Found::Oversize);
         }
+        self.tail.extend_from_slice(part);
+        None
     }
+}
+
+/// Where the next line is.
+enum Found<'a> {
+    /// In the chunk.
+    Whole(&'a [u8]),
+    /// Begun by an earlier chunk, now complete in the tail.
+    Tail,
+    Oversize,
 }
 
 /// The `\r` of `\r\n` counts towards [`LINE_MAX`]; otherwise the bound would
