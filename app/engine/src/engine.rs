@@ -1,33 +1,48 @@
 //! The engine of one source: readings in, verdicts and alerts out.
 //!
-//! It is driven by one thread, event by event. After each `handle_*` the
-//! driver drains [`Engine::poll_output`]; whenever it likes, it takes work from
-//! [`Engine::poll_inference`] and answers with [`Engine::handle_outputs`].
-//! [`Engine::handle_timeout`], called at [`Engine::next_timeout_us`], gives
-//! every verdict whose model is still thinking at its deadline to the rule.
+//! It is driven by one thread at a time, event by event. The driver takes
+//! waiting windows with [`Engine::poll_inference`], copies their features, runs
+//! the model on them as one batch, and answers each with
+//! [`Engine::handle_outputs`]. Beside it a keeper watches the time: if the model
+//! is not back at [`Engine::next_timeout_us`], the keeper takes the engine over
+//! and calls [`Engine::handle_hang`]. Windows that nobody runs go to the rule by
+//! [`Engine::handle_timeout`]. Which model runs is the [ladder](crate::Rung)'s
+//! to say. After every call that takes the time, and after a batch at the
+//! latest, the driver drains [`Engine::poll_output`].
 //!
 //! Every reading has exactly one [`Outcome`]:
 //! `readings = scored + fallback + filling + rejected + shed + pending`.
 
+mod batch;
+mod cache;
+mod inference;
 mod pending;
 mod sensors;
 #[cfg(test)]
 mod tests;
+mod verdicts;
 
-pub use pending::{PENDING_MAX, Ticket};
+pub use batch::Ticket;
+pub use inference::{Fault, Job};
+pub use pending::PENDING_MAX;
 pub use sensors::SensorId;
 
 use crate::features::Extractor;
+use crate::ladder::{Ladder, LadderPolicy, LadderStep, ModelRung, Rung, check_models};
 use crate::outcome::{Counters, Outcome};
-use crate::score::Score;
 use crate::spec::{PipelineSpec, SpecError, VerdictSpec};
 use crate::validate::{NodeClock, Now, Sample};
-use crate::verdict::{Alert, AlertState, Rung, Verdict};
+use crate::verdict::{Alert, AlertState, Verdict};
 use crate::window::WindowShape;
-use crate::{Reading, Rejection, Schema};
+use crate::{Reading, Rejection, Schema, Stage, sums};
+use batch::Batch;
 use pending::{Pending, Question};
 use sensors::Sensors;
 use std::collections::VecDeque;
+
+/// Outputs that may wait to be drained: a verdict and an alert for each
+/// question, and as much again for the steps between them.
+const OUTPUTS_MAX: usize = 4 * PENDING_MAX;
 
 /// The bounds within which an engine works.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,6 +58,10 @@ pub struct Limits {
     pub readings_per_second_max: u32,
     /// What the readings' timestamps count from.
     pub clock: NodeClock,
+    /// Whether a sensor whose features are those just scored, as of one that
+    /// is stuck or idle, has that score again without an inference. It costs
+    /// the memory of a feature vector a sensor.
+    pub is_caching: bool,
 }
 
 /// What became of a reading at once.
@@ -54,21 +73,6 @@ pub enum Step {
     Pending,
 }
 
-/// Why a model gave no result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault;
-
-/// A window for the model.
-#[derive(Debug)]
-pub struct Job<'a> {
-    /// To answer with.
-    pub ticket: Ticket,
-    /// The model's input, shape `[features]`.
-    pub features: &'a [f32],
-    /// When the verdict is due, on the monotonic clock.
-    pub deadline_us: u64,
-}
-
 /// What the engine has to say.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Output {
@@ -76,6 +80,8 @@ pub enum Output {
     Verdict(Verdict),
     /// Follows the verdict that changed the state.
     Alert(Alert),
+    /// The standing rung changed; follows the verdict that showed the cause.
+    Step(LadderStep),
 }
 
 /// The pipeline of one source and the state of its sensors.
@@ -83,13 +89,12 @@ pub struct Engine {
     schema: Schema,
     shape: WindowShape,
     extractor: Extractor,
-    score: Score,
     verdict: VerdictSpec,
     limits: Limits,
     sensors: Sensors,
+    ladder: Ladder,
     pending: Pending,
-    /// At most a verdict and an alert for each pending question, and the same
-    /// for the reading that is being handled: drained after every event.
+    batch: Batch,
     outputs: VecDeque<Output>,
     counters: Counters,
     second: Second,
@@ -103,27 +108,58 @@ struct Second {
 }
 
 impl Engine {
-    /// An engine with no sensors yet.
+    /// An engine with no sensors yet, and an instance of each model. Without
+    /// models the rule answers.
     ///
     /// # Errors
-    /// [`SpecError`] if the pipeline cannot be served.
-    pub fn new(spec: &PipelineSpec, limits: Limits) -> Result<Self, SpecError> {
+    /// [`SpecError`] if the pipeline cannot be served, if `models` are not in
+    /// order, or if `policy` makes no sense.
+    pub fn new(
+        spec: &PipelineSpec,
+        limits: Limits,
+        policy: LadderPolicy,
+        models: &[ModelRung],
+    ) -> Result<Self, SpecError> {
         spec.check()?;
+        policy.check()?;
         let mut shape = WindowShape::new(&spec.window, spec.schema.channels.len());
         let extractor = Extractor::new(spec, &mut shape);
+        check_models(models, extractor.len())?;
+        let cached_len = if limits.is_caching {
+            extractor.len()
+        } else {
+            0
+        };
         Ok(Self {
             schema: spec.schema.clone(),
             pending: Pending::new(extractor.len()),
             shape,
             extractor,
-            score: Score::new(&spec.score),
             verdict: spec.verdict.clone(),
             limits,
-            sensors: Sensors::new(limits.sensors_max),
-            outputs: VecDeque::with_capacity(2 * (PENDING_MAX + 1)),
+            sensors: Sensors::new(limits.sensors_max, cached_len),
+            ladder: Ladder::new(policy, models),
+            batch: Batch::default(),
+            outputs: VecDeque::with_capacity(OUTPUTS_MAX),
             counters: Counters::default(),
             second: Second::default(),
         })
+    }
+
+    /// An engine with the pipeline's own model on the CPU, one window at a
+    /// time, that never expires.
+    ///
+    /// # Errors
+    /// [`SpecError`] if the pipeline cannot be served.
+    pub fn with_model(spec: &PipelineSpec, limits: Limits) -> Result<Self, SpecError> {
+        let model = ModelRung {
+            rung: Rung::Model,
+            score: spec.score.clone(),
+            threshold: spec.verdict.threshold,
+            expires_utc_us: None,
+            batch_max: 1,
+        };
+        Self::new(spec, limits, LadderPolicy::default(), &[model])
     }
 
     /// The sensor called `name`, taken in if it is new.
@@ -150,6 +186,11 @@ impl Engine {
         &self.schema
     }
 
+    /// The length of the feature vector, the model's input.
+    pub fn features_len(&self) -> usize {
+        self.extractor.len()
+    }
+
     /// What was counted so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
@@ -165,13 +206,22 @@ impl Engine {
         self.sensors.get(sensor).alerts.state()
     }
 
+    /// The rung that stands: the best one not given up, or the rule.
+    pub fn current_rung(&self) -> Rung {
+        self.ladder.standing()
+    }
+
     /// Takes in one decoded reading. `now` is the return of the read that
-    /// completed it: latency and deadline count from there.
-    pub fn handle_reading(&mut self, sensor: SensorId, reading: &Reading, now: Now) -> Step {
-        assert!(
-            self.outputs.is_empty(),
-            "outputs are drained between events"
-        );
+    /// completed it: latency and deadline count from there. `mark` is called
+    /// when a stage is done, so that the driver can time it.
+    pub fn handle_reading(
+        &mut self,
+        sensor: SensorId,
+        reading: &Reading,
+        now: Now,
+        mut mark: impl FnMut(Stage),
+    ) -> Step {
+        self.observe(now);
         self.counters.readings += 1;
         let is_within_rate = self.second.admit(now, self.limits.readings_per_second_max);
         let state = self.sensors.get_mut(sensor);
@@ -182,8 +232,9 @@ impl Engine {
         } else {
             Err(Rejection::SourceRate)
         };
+        mark(Stage::Validate);
         match validated {
-            Ok(sample) => self.handle_sample(sensor, &sample, now),
+            Ok(sample) => self.handle_sample(sensor, &sample, now, mark),
             Err(reason) => self.settle(Outcome::Rejected(reason)),
         }
     }
@@ -206,7 +257,13 @@ impl Engine {
         self.sensors.get_mut(sensor).restart();
     }
 
-    fn handle_sample(&mut self, sensor: SensorId, sample: &Sample<'_>, now: Now) -> Step {
+    fn handle_sample(
+        &mut self,
+        sensor: SensorId,
+        sample: &Sample<'_>,
+        now: Now,
+        mut mark: impl FnMut(Stage),
+    ) -> Step {
         let state = self.sensors.get_mut(sensor);
         let values = sample.reading.values();
         self.counters.missed = self.counters.missed.saturating_add(sample.missed);
@@ -217,6 +274,7 @@ impl Engine {
         // The rule comes first, so that its answer can never be late.
         let rule_score = state.rule.handle_sample(values);
         if !state.window.push(&self.shape, values) {
+            mark(Stage::Features);
             return self.settle(Outcome::Filling);
         }
         let question = Question {
@@ -227,15 +285,45 @@ impl Engine {
             arrived_us: now.mono_us,
             deadline_us: now.mono_us.saturating_add(self.limits.deadline_us),
         };
-        let Some(features) = self.pending.ask(question) else {
+        let slot = self.extract(sensor);
+        mark(Stage::Features);
+        match slot {
+            Some(slot) => self.ask(slot, question),
             // Every slot waits for a model that does not answer: one more
             // question would only grow the queue.
-            self.give_rule_verdict(&question, now.mono_us);
-            return Step::Settled(Outcome::Fallback);
-        };
+            None => self.answer_at_once(&question),
+        }
+    }
+
+    /// Computes the features of a sensor's window into a free slot.
+    fn extract(&mut self, sensor: SensorId) -> Option<u8> {
+        let (slot, features) = self.pending.free_slot()?;
         let window = &self.sensors.get(sensor).window;
         self.extractor.extract(&self.shape, window, features);
+        if self.ladder.measures_drift() {
+            let mean_square = sums::square(features) / features.len() as f32;
+            self.ladder.handle_window(mean_square);
+        }
+        Some(slot)
+    }
+
+    /// Puts the question whose features are in the free `slot`, unless it can
+    /// be answered at once.
+    fn ask(&mut self, slot: u8, question: Question) -> Step {
+        self.follow(question.arrived_us);
+        if !self.may_wait(question.arrived_us) {
+            return self.answer_at_once(&question);
+        }
+        if let Some(outcome) = self.answer_from_cache(slot, &question) {
+            return Step::Settled(outcome);
+        }
+        self.pending.ask(slot, question);
         Step::Pending
+    }
+
+    fn answer_at_once(&mut self, question: &Question) -> Step {
+        self.give_fallback(question, question.arrived_us);
+        Step::Settled(Outcome::Fallback)
     }
 
     fn settle(&mut self, outcome: Outcome) -> Step {
@@ -243,96 +331,9 @@ impl Engine {
         Step::Settled(outcome)
     }
 
-    /// The next window for the model, oldest first.
-    pub fn poll_inference(&mut self) -> Option<Job<'_>> {
-        self.pending.start_next()
-    }
-
-    /// Takes in what the model said, shape `[outputs]`, or that it failed.
-    pub fn handle_outputs(&mut self, ticket: Ticket, outputs: Result<&[f32], Fault>, now_us: u64) {
-        assert!(
-            self.outputs.is_empty(),
-            "outputs are drained between events"
-        );
-        let Some(question) = self.pending.finish(ticket) else {
-            self.counters.late_results += 1;
-            return;
-        };
-        let features = self.pending.features(ticket);
-        let score = outputs.map_or(f32::NAN, |outputs| self.score.of(features, outputs));
-        if !score.is_finite() {
-            self.counters.model_faults += 1;
-            self.give_rule_verdict(&question, now_us);
-        } else if now_us > question.deadline_us {
-            self.counters.late_results += 1;
-            self.give_rule_verdict(&question, now_us);
-        } else {
-            self.counters.count(Outcome::Scored);
-            self.give_verdict(
-                &question,
-                Rung::Model,
-                score,
-                self.verdict.threshold,
-                now_us,
-            );
-        }
-    }
-
-    /// When [`Engine::handle_timeout`] is next wanted, on the monotonic clock.
-    pub fn next_timeout_us(&self) -> Option<u64> {
-        let deadline_us = self.pending.next_deadline_us()?;
-        Some(deadline_us.saturating_sub(self.limits.keeper_margin_us))
-    }
-
-    /// Answers every question that is due by the rule.
-    pub fn handle_timeout(&mut self, now_us: u64) {
-        assert!(
-            self.outputs.is_empty(),
-            "outputs are drained between events"
-        );
-        let due_us = now_us.saturating_add(self.limits.keeper_margin_us);
-        while let Some(question) = self.pending.expire(due_us) {
-            self.give_rule_verdict(&question, now_us);
-        }
-    }
-
     /// The next thing to hand to the outputs.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
-    }
-
-    fn give_rule_verdict(&mut self, question: &Question, now_us: u64) {
-        self.counters.count(Outcome::Fallback);
-        self.give_verdict(question, Rung::Rule, question.rule_score, 1.0, now_us);
-    }
-
-    fn give_verdict(
-        &mut self,
-        question: &Question,
-        rung: Rung,
-        score: f32,
-        threshold: f32,
-        now_us: u64,
-    ) {
-        let alerts = &mut self.sensors.get_mut(question.sensor).alerts;
-        let has_changed = alerts.handle_score(&self.verdict, score / threshold, now_us);
-        let verdict = Verdict {
-            sensor: question.sensor,
-            sequence: question.sequence,
-            timestamp_us: question.timestamp_us,
-            score,
-            threshold,
-            state: alerts.state(),
-            rung,
-            is_in_time: now_us <= question.deadline_us,
-            latency_us: now_us.saturating_sub(question.arrived_us),
-        };
-        self.counters.deadline_misses += u64::from(!verdict.is_in_time);
-        self.outputs.push_back(Output::Verdict(verdict));
-        if has_changed {
-            self.counters.alerts += u64::from(verdict.state == AlertState::Raised);
-            self.outputs.push_back(Output::Alert(Alert { verdict }));
-        }
     }
 }
 

@@ -4,8 +4,11 @@
 //! `poll_*`. There is no clock, file, socket or thread in here, so a
 //! simulation can run a year of faults in seconds from one seed.
 
+mod admission;
 mod engine;
 mod features;
+mod ladder;
+mod load;
 mod outcome;
 mod reading;
 mod rejection;
@@ -13,12 +16,17 @@ mod rule;
 mod schema;
 mod score;
 mod spec;
+mod stage;
+mod sums;
 mod validate;
 mod verdict;
 mod window;
 
+pub use admission::Admission;
 pub use engine::{Engine, Fault, Job, Limits, Output, PENDING_MAX, SensorId, Step, Ticket};
 pub use features::{FeatureKind, FeatureSpec};
+pub use ladder::{Hang, LadderPolicy, LadderStep, ModelRung, Rung, StepReason};
+pub use load::{Load, LoadFigures};
 pub use outcome::{Counters, Outcome};
 pub use reading::{CHANNELS_MAX, Reading};
 pub use rejection::{REASONS, Rejection};
@@ -27,5 +35,6 @@ pub use spec::{
     FEATURES_MAX, HISTORY_MAX, PipelineSpec, ScoreSpec, SpecError, VerdictSpec, WINDOW_MAX,
     WindowSpec,
 };
+pub use stage::{STAGES, Stage};
 pub use validate::{NodeClock, Now};
-pub use verdict::{Alert, AlertState, Rung, Verdict};
+pub use verdict::{Alert, AlertState, Verdict};

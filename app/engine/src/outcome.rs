@@ -46,6 +46,16 @@ pub struct Counters {
     pub deadline_misses: u64,
     /// Alerts raised.
     pub alerts: u64,
+    /// Verdicts by a model that was not run, for features just scored.
+    pub cache_hits: u64,
+    /// Changes of the standing rung.
+    pub ladder_steps: u64,
+    /// Trials of a rung that had stepped down.
+    pub probes: u64,
+    /// Trials that failed.
+    pub probes_failed: u64,
+    /// Instances of a model given up with the thread that is stuck in them.
+    pub hangs: u64,
 }
 
 impl Counters {
@@ -86,5 +96,10 @@ impl Counters {
         self.model_faults += other.model_faults;
         self.deadline_misses += other.deadline_misses;
         self.alerts += other.alerts;
+        self.cache_hits += other.cache_hits;
+        self.ladder_steps += other.ladder_steps;
+        self.probes += other.probes;
+        self.probes_failed += other.probes_failed;
+        self.hangs += other.hangs;
     }
 }

@@ -12,7 +12,7 @@
 //! `d² = 1/C · Σ z_c²`, and the score is its moving average over
 //! [`SMOOTHING`], so that one odd reading is no fault. The score is relative
 //! to [`DISTANCE_MAX`]: above 1 is an anomaly. During the first [`LEARN`]
-//! readings the rule has no opinion: 0.
+//! readings the rule has no opinion.
 //!
 //! It costs one pass over the channels, allocates nothing, and cannot fail.
 
@@ -54,11 +54,12 @@ impl Rule {
         }
     }
 
-    /// Takes in one sample; returns the score, 0 or more, above 1 an anomaly.
-    pub(crate) fn handle_sample(&mut self, values: &[f32]) -> f32 {
+    /// Takes in one sample; returns the score, 0 or more, above 1 an anomaly,
+    /// or `None` while it learns.
+    pub(crate) fn handle_sample(&mut self, values: &[f32]) -> Option<f32> {
         if self.learnt < LEARN {
             self.learn(values);
-            return 0.0;
+            return None;
         }
         let mut sum = 0.0;
         for (channel, &x) in values.iter().enumerate() {
@@ -66,7 +67,7 @@ impl Rule {
         }
         let distance_squared = sum / values.len() as f32;
         self.distance_squared += SMOOTHING * (distance_squared - self.distance_squared);
-        self.distance_squared.sqrt() / DISTANCE_MAX
+        Some(self.distance_squared.sqrt() / DISTANCE_MAX)
     }
 
     /// The first readings weigh alike (`α = 1/n`), unclipped: there is no
@@ -102,7 +103,7 @@ mod tests {
 
     /// Scores of `n` readings of two noisy channels, offset by `shift` standard
     /// deviations from reading `from`.
-    fn scores(n: usize, from: usize, shift: f32) -> Vec<f32> {
+    fn scores(n: usize, from: usize, shift: f32) -> Vec<Option<f32>> {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         let mut rule = Rule::new();
         // Twelve uniform numbers have variance 1: near enough to normal.
@@ -115,8 +116,8 @@ mod tests {
             .collect()
     }
 
-    fn worst(scores: &[f32]) -> f32 {
-        scores.iter().copied().fold(0.0, f32::max)
+    fn worst(scores: &[Option<f32>]) -> f32 {
+        scores.iter().flatten().copied().fold(0.0, f32::max)
     }
 
     #[test]
@@ -129,20 +130,24 @@ mod tests {
     fn a_large_shift_is_an_anomaly_and_stays_one() {
         let scores = scores(2_000, 1_000, 8.0);
         assert!(worst(&scores[..1_000]) < 0.6);
-        assert!(scores[1_050..1_200].iter().all(|&s| s > 1.0));
+        assert!(scores[1_050..1_200].iter().all(|&s| s > Some(1.0)));
     }
 
     #[test]
     fn it_has_no_opinion_while_it_learns() {
-        assert!(scores(LEARN as usize, 10, 50.0).iter().all(|&s| s == 0.0));
+        let scores = scores(LEARN as usize + 1, 10, 50.0);
+        let (learning, learnt) = scores.split_at(LEARN as usize);
+        assert!(learning.iter().all(Option::is_none));
+        assert!(learnt[0].is_some());
     }
 
     #[test]
     fn a_constant_stream_scores_nothing_and_divides_by_nothing() {
         let mut rule = Rule::new();
         let scores: Vec<f32> = (0..500)
-            .map(|_| rule.handle_sample(&[0.0, 230.0]))
+            .filter_map(|_| rule.handle_sample(&[0.0, 230.0]))
             .collect();
+        assert!(!scores.is_empty());
         assert!(scores.iter().all(|s| s.is_finite() && *s < 0.5));
     }
 }

@@ -1,6 +1,7 @@
 //! The model's outputs to one anomaly score.
 
 use crate::spec::ScoreSpec;
+use crate::sums::{scaled_square_distance, square_distance};
 
 /// A [`ScoreSpec`], compiled.
 pub(crate) enum Score {
@@ -31,12 +32,11 @@ impl Score {
         if outputs.len() != features.len() {
             return f32::NAN;
         }
-        let residuals = features.iter().zip(outputs).map(|(x, y)| y - x);
-        let sum: f32 = match self {
+        let sum = match self {
             Self::ScaledReconstructionMse { gain } => {
-                residuals.zip(gain).map(|(r, g)| (r * g) * (r * g)).sum()
+                scaled_square_distance(features, outputs, gain)
             }
-            _ => residuals.map(|r| r * r).sum(),
+            _ => square_distance(features, outputs),
         };
         sum / features.len() as f32
     }

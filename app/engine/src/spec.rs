@@ -139,7 +139,7 @@ impl WindowSpec {
 }
 
 impl ScoreSpec {
-    fn check(&self, features: usize) -> Result<(), SpecError> {
+    pub(crate) fn check(&self, features: usize) -> Result<(), SpecError> {
         let Self::ReconstructionMse { residual_scale } = self else {
             return Ok(());
         };

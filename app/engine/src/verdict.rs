@@ -2,16 +2,8 @@
 //! hold-off, as [`VerdictSpec`] defines them.
 
 use crate::engine::SensorId;
+use crate::ladder::Rung;
 use crate::spec::VerdictSpec;
-
-/// Which rung of the ladder gave a verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rung {
-    /// The active model.
-    Model,
-    /// The statistical rule.
-    Rule,
-}
 
 /// The state of a sensor's alert.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +36,8 @@ pub struct Verdict {
     pub is_in_time: bool,
     /// From the return of the read that completed the reading, microseconds.
     pub latency_us: u64,
+    /// Of [`Rung::Last`]: the age of the verdict that is repeated, microseconds.
+    pub age_us: Option<u64>,
 }
 
 impl Verdict {
@@ -58,16 +52,6 @@ impl Verdict {
 pub struct Alert {
     /// The verdict; its `state` is the new one.
     pub verdict: Verdict,
-}
-
-impl Rung {
-    /// The rung's name in JSON, logs and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Model => "model",
-            Self::Rule => "rule",
-        }
-    }
 }
 
 impl AlertState {

@@ -1,5 +1,6 @@
 //! The sensors of one source: names to states, bounded.
 
+use super::cache::Cache;
 use crate::Rejection;
 use crate::rule::Rule;
 use crate::validate::Validator;
@@ -24,6 +25,16 @@ pub(super) struct SensorState {
     pub(super) rule: Rule,
     pub(super) window: Window,
     pub(super) alerts: AlertHistory,
+    pub(super) cache: Cache,
+    pub(super) last: Option<LastVerdict>,
+}
+
+/// The last verdict by a model.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastVerdict {
+    pub(super) score: f32,
+    pub(super) threshold: f32,
+    pub(super) given_us: u64,
 }
 
 impl SensorState {
@@ -38,15 +49,18 @@ pub(super) struct Sensors {
     names: Vec<Box<str>>,
     states: Vec<SensorState>,
     max: usize,
+    /// Features that each sensor's cache holds; 0: no cache.
+    cached_len: usize,
 }
 
 impl Sensors {
-    pub(super) fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize, cached_len: usize) -> Self {
         Self {
             ids: HashMap::new(),
             names: Vec::new(),
             states: Vec::new(),
             max,
+            cached_len,
         }
     }
 
@@ -65,6 +79,8 @@ impl Sensors {
             rule: Rule::new(),
             window: Window::new(shape),
             alerts: AlertHistory::default(),
+            cache: Cache::new(self.cached_len),
+            last: None,
         });
         Ok(id)
     }

@@ -15,7 +15,7 @@ fn two_readings() -> Engine {
         period_ms = 100.0
         channels = [{ name = "x", unit = "g", min = -100.0, max = 100.0 }]
     "#;
-    Engine::new(&toml::from_str(toml).unwrap(), limits()).unwrap()
+    Engine::with_model(&toml::from_str(toml).unwrap(), limits()).unwrap()
 }
 
 fn limits() -> Limits {
@@ -25,6 +25,7 @@ fn limits() -> Limits {
         keeper_margin_us: 0,
         readings_per_second_max: 0,
         clock: NodeClock::None,
+        is_caching: false,
     }
 }
 
@@ -33,22 +34,26 @@ fn read(engine: &mut Engine, sequence: u64, x: f32, at_us: u64) -> Step {
     let mut reading = Reading::empty(1);
     reading.sequence = Some(sequence);
     reading.values_mut()[0] = x;
-    let now = Now {
-        mono_us: at_us,
-        utc_us: 0,
-    };
-    engine.handle_reading(sensor, &reading, now)
+    engine.handle_reading(sensor, &reading, now(at_us), |_| {})
 }
 
-fn start(engine: &mut Engine) -> Ticket {
-    engine.poll_inference().expect("a window waits").ticket
+fn now(at_us: u64) -> Now {
+    Now {
+        mono_us: at_us,
+        utc_us: at_us as i64,
+    }
+}
+
+fn start(engine: &mut Engine, at_us: u64) -> Ticket {
+    let job = engine.poll_inference(now(at_us));
+    job.expect("a window waits").ticket
 }
 
 fn verdicts(engine: &mut Engine) -> Vec<(Rung, f32, bool)> {
     std::iter::from_fn(|| engine.poll_output())
         .filter_map(|output| match output {
             Output::Verdict(v) => Some((v.rung, v.score, v.is_in_time)),
-            Output::Alert(_) => None,
+            Output::Alert(_) | Output::Step(_) => None,
         })
         .collect()
 }
@@ -67,7 +72,7 @@ fn a_reading_is_scored_by_the_model_in_time() {
         Step::Settled(Outcome::Filling)
     );
     assert_eq!(read(&mut engine, 1, 2.0, 100), Step::Pending);
-    let job = engine.poll_inference().unwrap();
+    let job = engine.poll_inference(now(100)).unwrap();
     assert_eq!((job.features, job.deadline_us), (&[1.0, 2.0][..], 1_100));
     let ticket = job.ticket;
     engine.handle_outputs(ticket, Ok(&[0.25]), 700);
@@ -81,7 +86,7 @@ fn the_rule_answers_at_the_deadline_and_late_inference_is_discarded_and_counted(
     let mut engine = two_readings();
     read(&mut engine, 0, 1.0, 0);
     read(&mut engine, 1, 2.0, 0);
-    let ticket = start(&mut engine);
+    let ticket = start(&mut engine, 0);
     assert_eq!(engine.next_timeout_us(), Some(DEADLINE_US));
     engine.handle_timeout(DEADLINE_US - 1);
     assert_eq!(verdicts(&mut engine), []);
@@ -100,7 +105,7 @@ fn a_late_result_that_nobody_anticipated_gives_a_late_rule_verdict() {
     let mut engine = two_readings();
     read(&mut engine, 0, 1.0, 0);
     read(&mut engine, 1, 2.0, 0);
-    let ticket = start(&mut engine);
+    let ticket = start(&mut engine, 0);
     engine.handle_outputs(ticket, Ok(&[9.0]), DEADLINE_US + 1);
     assert_eq!(verdicts(&mut engine), [(Rung::Rule, 0.0, false)]);
     let counters = engine.counters();
@@ -110,11 +115,16 @@ fn a_late_result_that_nobody_anticipated_gives_a_late_rule_verdict() {
 
 #[test]
 fn a_failing_model_and_a_score_that_is_no_number_fall_back() {
-    for outputs in [Err(Fault), Ok(&[f32::NAN][..]), Ok(&[][..])] {
+    for outputs in [
+        Err(Fault::Error),
+        Err(Fault::Panic),
+        Ok(&[f32::NAN][..]),
+        Ok(&[][..]),
+    ] {
         let mut engine = two_readings();
         read(&mut engine, 0, 1.0, 0);
         read(&mut engine, 1, 2.0, 0);
-        let ticket = start(&mut engine);
+        let ticket = start(&mut engine, 0);
         engine.handle_outputs(ticket, outputs, 10);
         assert_eq!(verdicts(&mut engine), [(Rung::Rule, 0.0, true)]);
         assert_eq!(engine.counters().model_faults, 1);
@@ -126,10 +136,11 @@ fn a_failing_model_and_a_score_that_is_no_number_fall_back() {
 fn a_hung_model_takes_every_slot_and_the_rule_answers_at_once() {
     let mut engine = two_readings();
     read(&mut engine, 0, 0.0, 0);
-    let mut hung = Vec::new();
-    for n in 1..=PENDING_MAX as u64 {
+    read(&mut engine, 1, 0.0, 1);
+    let hung = start(&mut engine, 1);
+    for n in 2..=PENDING_MAX as u64 {
         assert_eq!(read(&mut engine, n, 0.0, n), Step::Pending);
-        hung.push(start(&mut engine));
+        assert!(engine.poll_inference(now(n)).is_none(), "it runs already");
     }
     let next = PENDING_MAX as u64 + 1;
     let step = read(&mut engine, next, 0.0, next);
@@ -138,12 +149,12 @@ fn a_hung_model_takes_every_slot_and_the_rule_answers_at_once() {
     engine.handle_timeout(u64::MAX);
     assert_eq!(verdicts(&mut engine).len(), PENDING_MAX);
     check_conservation(&engine);
-    // The model comes back: every slot is free again.
-    for ticket in hung {
-        engine.handle_outputs(ticket, Ok(&[0.0]), 5_000);
-    }
-    assert_eq!(engine.counters().late_results, PENDING_MAX as u64);
+    // The slots are free again, and so is the model once it is back.
     assert_eq!(read(&mut engine, next + 1, 0.0, 5_000), Step::Pending);
+    assert!(engine.poll_inference(now(5_000)).is_none());
+    engine.handle_outputs(hung, Ok(&[0.0]), 5_500);
+    assert_eq!(engine.counters().late_results, 1);
+    assert!(engine.poll_inference(now(5_500)).is_some());
 }
 
 #[test]
@@ -151,11 +162,11 @@ fn an_old_ticket_says_nothing_about_a_new_question() {
     let mut engine = two_readings();
     read(&mut engine, 0, 1.0, 0);
     read(&mut engine, 1, 2.0, 0);
-    let old = start(&mut engine);
+    let old = start(&mut engine, 0);
     engine.handle_outputs(old, Ok(&[0.1]), 10);
     verdicts(&mut engine);
     read(&mut engine, 2, 3.0, 20);
-    start(&mut engine);
+    start(&mut engine, 0);
     engine.handle_outputs(old, Ok(&[9.0]), 30);
     assert_eq!(verdicts(&mut engine), []);
     assert_eq!(engine.counters().late_results, 1);
@@ -169,7 +180,7 @@ fn alerts_follow_the_verdict_that_changed_the_state() {
     let mut states = Vec::new();
     for (n, score) in (1..).zip([0.1, 0.9, 0.9, 0.1]) {
         read(&mut engine, n, 1.0, n);
-        let ticket = start(&mut engine);
+        let ticket = start(&mut engine, 0);
         engine.handle_outputs(ticket, Ok(&[score]), n);
         let verdict = engine.poll_output();
         assert!(matches!(verdict, Some(Output::Verdict(_))));

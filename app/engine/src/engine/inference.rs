@@ -1,0 +1,228 @@
+//! The engine's side that faces the models: batches out, answers in, and what
+//! the ladder makes of them.
+
+use super::{Engine, Ticket};
+use crate::Now;
+use crate::ladder::{Ending, Hang, Rung, StepReason};
+
+/// Why a model gave no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It said so.
+    Error,
+    /// It panicked.
+    Panic,
+    /// It gave no finite score. The engine finds that by itself.
+    NotFinite,
+}
+
+/// A window for the model.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// To answer with.
+    pub ticket: Ticket,
+    /// Whose model runs it, the same for all windows of a batch.
+    pub rung: Rung,
+    /// The model's input, shape `[features]`.
+    pub features: &'a [f32],
+    /// When the verdict is due, on the monotonic clock.
+    pub deadline_us: u64,
+}
+
+impl Engine {
+    /// The next window for the model, oldest first. All windows that are taken
+    /// before the first answer are one batch of one rung.
+    pub fn poll_inference(&mut self, now: Now) -> Option<Job<'_>> {
+        self.observe(now);
+        if !self.has_room() {
+            return None;
+        }
+        let choice = self.batch.choice().or(self.ladder.choice(now.mono_us))?;
+        let (slot, deadline_us) = self.pending.start_next()?;
+        let ticket = self.batch.add(slot, choice);
+        self.counters.probes += u64::from(choice.is_trial);
+        Some(Job {
+            ticket,
+            rung: self.ladder.model(choice.model).rung,
+            features: self.pending.features(slot),
+            deadline_us,
+        })
+    }
+
+    /// Whether [`Engine::poll_inference`] has a window to give.
+    pub fn wants_inference(&self, now: Now) -> bool {
+        let can_run = || self.ladder.choice(now.mono_us).is_some();
+        self.pending.waiting() > 0 && self.has_room() && can_run()
+    }
+
+    /// How many windows to take as one batch now, if one costs `cost_us`: as
+    /// many as wait, as fit in a run of the rung's model, and as are done before
+    /// the keeper answers for the first of them. At least 1 if any waits and
+    /// may run, exactly 1 for a trial.
+    pub fn batch_len(&self, cost_us: f32, now_us: u64) -> usize {
+        let waiting = self.pending.waiting();
+        let choice = self.ladder.choice(now_us);
+        let (Some(choice), Some(due_us), true) = (choice, self.next_timeout_us(), self.has_room())
+        else {
+            return 0;
+        };
+        if choice.is_trial {
+            return waiting.min(1);
+        }
+        let left_us = due_us.saturating_sub(now_us) as f32;
+        // Cast: saturates, as wanted where a window costs nothing.
+        let in_time = (left_us / cost_us.max(0.0)) as usize;
+        let batch_max = self.ladder.model(choice.model).batch_max;
+        in_time.max(1).min(batch_max).min(waiting)
+    }
+
+    /// Takes in what the model said of one window, shape `[outputs]`, or that it
+    /// failed. What comes after its verdict was given is counted and ignored.
+    pub fn handle_outputs(&mut self, ticket: Ticket, outputs: Result<&[f32], Fault>, now_us: u64) {
+        let choice = self.batch.finish(ticket);
+        let answered = choice.and_then(|c| Some((c, self.pending.finish(ticket.slot)?)));
+        let Some((choice, question)) = answered else {
+            self.counters.late_results += 1;
+            return;
+        };
+        let model = self.ladder.model(choice.model);
+        let features = self.pending.features(ticket.slot);
+        let score = outputs.and_then(|outputs| {
+            let score = model.score.of(features, outputs);
+            score.is_finite().then_some(score).ok_or(Fault::NotFinite)
+        });
+        let ending = match score {
+            Err(fault) => {
+                self.counters.model_faults += 1;
+                self.give_fallback(&question, now_us);
+                Ending::Faulty(fault.reason())
+            }
+            Ok(_) if now_us > question.deadline_us => {
+                self.counters.late_results += 1;
+                self.give_fallback(&question, now_us);
+                Ending::Late
+            }
+            Ok(score) => {
+                self.give_score(choice.model, ticket.slot, &question, score, now_us);
+                Ending::Good
+            }
+        };
+        let has_failed = self.ladder.handle_ending(choice, ending, now_us);
+        self.counters.probes_failed += u64::from(has_failed);
+        self.follow(now_us);
+    }
+
+    /// When [`Engine::handle_timeout`], or [`Engine::handle_hang`] if the model
+    /// is running, is next wanted, on the monotonic clock.
+    pub fn next_timeout_us(&self) -> Option<u64> {
+        let deadline_us = self.pending.next_deadline_us()?;
+        Some(deadline_us.saturating_sub(self.limits.keeper_margin_us))
+    }
+
+    /// Answers every question that is due by the rule.
+    pub fn handle_timeout(&mut self, now_us: u64) {
+        let due_us = now_us.saturating_add(self.limits.keeper_margin_us);
+        while let Some((question, was_running)) = self.pending.expire(due_us) {
+            self.give_fallback(&question, now_us);
+            if was_running {
+                self.batch.close();
+                self.note_late(now_us);
+            }
+        }
+        self.follow(now_us);
+    }
+
+    /// The model that runs is taken for stuck: the rule answers every window of
+    /// its batch now, and its instance is out. The driver keeps the [`Hang`]
+    /// with the stuck thread, for [`Engine::handle_late_return`]. `None` if no
+    /// model was running.
+    pub fn handle_hang(&mut self, now_us: u64) -> Option<Hang> {
+        let mut was_unanswered = false;
+        while let Some(question) = self.pending.take_running() {
+            was_unanswered = true;
+            self.give_fallback(&question, now_us);
+        }
+        // Windows that timed out were misses then.
+        if was_unanswered {
+            self.note_late(now_us);
+        }
+        let (choice, windows) = self.batch.abandon()?;
+        let hang = self.ladder.handle_hang(choice, windows, now_us);
+        self.follow(now_us);
+        Some(hang)
+    }
+
+    /// A stuck thread came back, with whatever result. Returns whether its
+    /// instance is taken back; if not, the driver drops it.
+    pub fn handle_late_return(&mut self, hang: Hang, now_us: u64) -> bool {
+        self.follow(now_us);
+        self.counters.late_results += u64::from(hang.windows);
+        self.ladder.handle_late_return(hang)
+    }
+
+    /// The driver loaded a fresh instance of `rung`. If that had stepped down,
+    /// it is due for a trial.
+    pub fn handle_instance(&mut self, rung: Rung, now_us: u64) {
+        self.ladder.handle_instance(rung, now_us);
+        self.follow(now_us);
+    }
+
+    /// The driver has no instance of `rung`, and knows why.
+    pub fn handle_no_instance(&mut self, rung: Rung, reason: StepReason, now_us: u64) {
+        self.ladder.handle_no_instance(rung, reason, now_us);
+        self.follow(now_us);
+    }
+
+    /// A rung that lacks an instance and has waited long enough for one: the
+    /// driver loads it and answers with [`Engine::handle_instance`] or
+    /// [`Engine::handle_no_instance`]. Told once until then.
+    pub fn poll_wanted_instance(&mut self, now_us: u64) -> Option<Rung> {
+        self.follow(now_us);
+        self.ladder.poll_wanted_instance(now_us)
+    }
+
+    /// Whether models may be run at all: not without a thread left that could
+    /// take over if one hangs.
+    pub fn set_models_allowed(&mut self, are_allowed: bool, now_us: u64) {
+        self.ladder.set_models_allowed(are_allowed);
+        self.follow(now_us);
+    }
+
+    /// Whether a window is better asked than answered by the rule at once. Where
+    /// nothing but a trial can run, only one may wait for it.
+    pub(super) fn may_wait(&self, now_us: u64) -> bool {
+        let choice = self.ladder.choice(now_us);
+        choice.is_some_and(|c| {
+            !c.is_trial || self.ladder.has_server() || self.pending.unanswered() == 0
+        })
+    }
+
+    fn has_room(&self) -> bool {
+        let choice = self.batch.choice();
+        let batch_max = choice.map_or(1, |c| self.ladder.model(c.model).batch_max);
+        self.batch.has_room(batch_max)
+    }
+
+    fn note_late(&mut self, now_us: u64) {
+        if let Some(choice) = self.batch.choice() {
+            let has_failed = self.ladder.handle_ending(choice, Ending::Late, now_us);
+            self.counters.probes_failed += u64::from(has_failed);
+        }
+    }
+
+    /// What the time alone changes.
+    pub(super) fn observe(&mut self, now: Now) {
+        self.ladder.handle_wall_clock(now.utc_us);
+        self.follow(now.mono_us);
+    }
+}
+
+impl Fault {
+    fn reason(self) -> StepReason {
+        match self {
+            Self::Error => StepReason::Error,
+            Self::Panic => StepReason::Panic,
+            Self::NotFinite => StepReason::NotFinite,
+        }
+    }
+}

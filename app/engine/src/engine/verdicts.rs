@@ -1,0 +1,168 @@
+//! The engine's side that faces the outputs: verdicts, alerts and steps.
+
+use super::cache::CachedScore;
+use super::pending::Question;
+use super::sensors::LastVerdict;
+use super::{Engine, OUTPUTS_MAX, Output};
+use crate::ladder::Rung;
+use crate::outcome::Outcome;
+use crate::verdict::{Alert, AlertState, Verdict};
+
+/// What a rung says of one window.
+#[derive(Clone, Copy)]
+struct Answer {
+    rung: Rung,
+    score: f32,
+    threshold: f32,
+    /// Of a verdict that is repeated.
+    age_us: Option<u64>,
+}
+
+impl Engine {
+    /// Says what changed on the ladder. If no model is left that could run
+    /// them, the windows that wait are answered by the rule.
+    pub(super) fn follow(&mut self, now_us: u64) {
+        self.counters.hangs += self.ladder.give_up_hung(now_us);
+        if let Some(step) = self.ladder.poll_step(now_us) {
+            self.counters.ladder_steps += 1;
+            self.say(Output::Step(step));
+        }
+        if self.pending.waiting() > 0 && self.ladder.choice(now_us).is_none() {
+            while let Some(question) = self.pending.take_waiting() {
+                self.give_fallback(&question, now_us);
+            }
+        }
+    }
+
+    /// Answers with the score that the sensor's same features had just before.
+    /// Only if nothing else is under way: verdicts of a sensor stay in order.
+    pub(super) fn answer_from_cache(&mut self, slot: u8, question: &Question) -> Option<Outcome> {
+        if !self.limits.is_caching || self.pending.unanswered() > 0 {
+            return None;
+        }
+        let choice = self.ladder.choice(question.arrived_us)?;
+        let rung = self.ladder.model(choice.model).rung;
+        let cache = &self.sensors.get(question.sensor).cache;
+        let cached = cache.get(self.pending.features(slot), rung)?;
+        if choice.is_trial {
+            return None;
+        }
+        self.counters.cache_hits += 1;
+        Some(self.give_model_verdict(question, cached, question.arrived_us))
+    }
+
+    /// Gives the score of model `index` for the features in `slot`.
+    pub(super) fn give_score(
+        &mut self,
+        index: usize,
+        slot: u8,
+        question: &Question,
+        score: f32,
+        now_us: u64,
+    ) {
+        let model = self.ladder.model(index);
+        let cached = CachedScore {
+            rung: model.rung,
+            score,
+            threshold: model.threshold,
+        };
+        let features = self.pending.features(slot);
+        let cache = &mut self.sensors.get_mut(question.sensor).cache;
+        cache.set(features, cached);
+        self.give_model_verdict(question, cached, now_us);
+    }
+
+    fn give_model_verdict(
+        &mut self,
+        question: &Question,
+        cached: CachedScore,
+        now_us: u64,
+    ) -> Outcome {
+        let outcome = if cached.rung.is_active_model() {
+            Outcome::Scored
+        } else {
+            Outcome::Fallback
+        };
+        self.counters.count(outcome);
+        let CachedScore {
+            rung,
+            score,
+            threshold,
+        } = cached;
+        self.sensors.get_mut(question.sensor).last = Some(LastVerdict {
+            score,
+            threshold,
+            given_us: now_us,
+        });
+        let answer = Answer {
+            rung,
+            score,
+            threshold,
+            age_us: None,
+        };
+        self.give_verdict(question, answer, now_us);
+        outcome
+    }
+
+    /// Gives the verdict of the rule; while that still learns, the sensor's
+    /// last one; and where there is none either, the rule's 0.
+    pub(super) fn give_fallback(&mut self, question: &Question, now_us: u64) {
+        self.counters.count(Outcome::Fallback);
+        let last = self.sensors.get(question.sensor).last;
+        let answer = match (question.rule_score, last) {
+            (None, Some(last)) => Answer {
+                rung: Rung::Last,
+                score: last.score,
+                threshold: last.threshold,
+                age_us: Some(now_us.saturating_sub(last.given_us)),
+            },
+            (rule_score, _) => Answer {
+                rung: Rung::Rule,
+                score: rule_score.unwrap_or(0.0),
+                threshold: 1.0,
+                age_us: None,
+            },
+        };
+        self.give_verdict(question, answer, now_us);
+    }
+
+    fn give_verdict(&mut self, question: &Question, answer: Answer, now_us: u64) {
+        let Answer {
+            rung,
+            score,
+            threshold,
+            age_us,
+        } = answer;
+        let alerts = &mut self.sensors.get_mut(question.sensor).alerts;
+        // A verdict that is repeated is no new evidence: one odd score must
+        // not raise an alert by being said k times.
+        let has_changed =
+            rung != Rung::Last && alerts.handle_score(&self.verdict, score / threshold, now_us);
+        let verdict = Verdict {
+            sensor: question.sensor,
+            sequence: question.sequence,
+            timestamp_us: question.timestamp_us,
+            score,
+            threshold,
+            state: alerts.state(),
+            rung,
+            is_in_time: now_us <= question.deadline_us,
+            latency_us: now_us.saturating_sub(question.arrived_us),
+            age_us,
+        };
+        self.counters.deadline_misses += u64::from(!verdict.is_in_time);
+        self.say(Output::Verdict(verdict));
+        if has_changed {
+            self.counters.alerts += u64::from(verdict.state == AlertState::Raised);
+            self.say(Output::Alert(Alert { verdict }));
+        }
+    }
+
+    fn say(&mut self, output: Output) {
+        assert!(
+            self.outputs.len() < OUTPUTS_MAX,
+            "outputs are drained between events"
+        );
+        self.outputs.push_back(output);
+    }
+}

@@ -1,0 +1,335 @@
+//! The ladder: which model answers the next window, and which way it goes.
+//!
+//! Each model rung has an instance and a breaker. The instance is there, out
+//! with a thread that is stuck in it, or absent; the breaker is closed, or open
+//! after a fault, for a time that doubles. A window goes to the best rung whose
+//! instance is there and whose breaker is closed, or is due for a trial. The
+//! *standing* rung is the best one that was not given up, even while its
+//! instance is out; each change of it is a [`LadderStep`] with its reason. Below
+//! all models stands the rule, which needs no instance and cannot fail.
+
+mod breaker;
+mod drift;
+mod policy;
+
+pub(crate) use policy::check_models;
+pub use policy::{LadderPolicy, LadderStep, ModelRung, Rung, StepReason};
+
+use crate::score::Score;
+use breaker::Breaker;
+use drift::Drift;
+
+/// Whether the model of a rung can be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Instance {
+    Present,
+    /// A thread has been stuck in it since then.
+    Out {
+        since_us: u64,
+    },
+    /// There is none; the driver has been asked for one, or will be.
+    Absent {
+        is_asked_for: bool,
+    },
+}
+
+/// The state of one model rung.
+pub(crate) struct Model {
+    pub(crate) rung: Rung,
+    pub(crate) score: Score,
+    pub(crate) threshold: f32,
+    pub(crate) batch_max: usize,
+    expires_utc_us: Option<i64>,
+    is_expired: bool,
+    instance: Instance,
+    /// Tells an instance from the one that took its place.
+    generation: u32,
+    breaker: Breaker,
+    /// Why the breaker opened last.
+    reason: StepReason,
+}
+
+/// Which model runs the next window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Choice {
+    /// Index of the model.
+    pub(crate) model: usize,
+    /// One window only, to see whether the model is well again.
+    pub(crate) is_trial: bool,
+}
+
+/// How an inference ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Good,
+    Late,
+    Faulty(StepReason),
+}
+
+/// A thread that is stuck in a model, as [`crate::Engine::handle_hang`] names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hang {
+    pub(crate) rung: Rung,
+    pub(crate) generation: u32,
+    /// Windows that it was running.
+    pub(crate) windows: u32,
+}
+
+impl Hang {
+    /// The rung whose instance the thread holds.
+    pub fn rung(&self) -> Rung {
+        self.rung
+    }
+}
+
+pub(crate) struct Ladder {
+    policy: LadderPolicy,
+    models: Vec<Model>,
+    are_models_allowed: bool,
+    drift: Drift,
+    /// Index of the standing model; as many as there are models: the rule.
+    standing: usize,
+}
+
+impl Ladder {
+    /// A ladder of checked rungs, each with its instance.
+    pub(crate) fn new(policy: LadderPolicy, models: &[ModelRung]) -> Self {
+        Self {
+            policy,
+            models: models.iter().map(Model::new).collect(),
+            are_models_allowed: true,
+            drift: Drift::new(policy.drift_max),
+            standing: 0,
+        }
+    }
+
+    pub(crate) fn model(&self, index: usize) -> &Model {
+        &self.models[index]
+    }
+
+    /// The best model that can run a window now.
+    pub(crate) fn choice(&self, now_us: u64) -> Option<Choice> {
+        let models = self.models.iter().enumerate();
+        models
+            .filter(|(_, m)| self.can_run(m))
+            .find_map(|(model, m)| {
+                let is_trial = !m.breaker.is_closed();
+                let may_run = !is_trial || m.breaker.is_due(now_us);
+                may_run.then_some(Choice { model, is_trial })
+            })
+    }
+
+    /// Whether a model can run any number of windows.
+    pub(crate) fn has_server(&self) -> bool {
+        let mut models = self.models.iter();
+        models.any(|m| self.can_run(m) && m.breaker.is_closed())
+    }
+
+    fn can_run(&self, model: &Model) -> bool {
+        self.is_believed(model) && model.instance == Instance::Present
+    }
+
+    fn is_believed(&self, model: &Model) -> bool {
+        self.are_models_allowed && !self.drift.is_drifted() && !model.is_expired
+    }
+
+    /// The rung that stands.
+    pub(crate) fn standing(&self) -> Rung {
+        self.rung(self.standing)
+    }
+
+    fn rung(&self, index: usize) -> Rung {
+        self.models.get(index).map_or(Rung::Rule, |m| m.rung)
+    }
+
+    /// The step to the rung that should stand, if it is another.
+    pub(crate) fn poll_step(&mut self, now_us: u64) -> Option<LadderStep> {
+        let stands = |m: &Model| self.is_believed(m) && m.breaker.is_closed();
+        let models = self.models.iter();
+        let next = models.clone().position(stands).unwrap_or(models.len());
+        let from = std::mem::replace(&mut self.standing, next);
+        let reason = match next.cmp(&from) {
+            std::cmp::Ordering::Equal => return None,
+            std::cmp::Ordering::Less => StepReason::Recovered,
+            std::cmp::Ordering::Greater => self.why_down(&self.models[from]),
+        };
+        Some(LadderStep {
+            from: self.rung(from),
+            to: self.rung(next),
+            reason,
+            at_us: now_us,
+        })
+    }
+
+    fn why_down(&self, model: &Model) -> StepReason {
+        if !self.are_models_allowed {
+            StepReason::NoRelief
+        } else if self.drift.is_drifted() {
+            StepReason::Drift
+        } else if model.is_expired {
+            StepReason::Expired
+        } else {
+            model.reason
+        }
+    }
+
+    pub(crate) fn measures_drift(&self) -> bool {
+        self.drift.is_on()
+    }
+
+    /// Takes in the mean square of the features of one window.
+    pub(crate) fn handle_window(&mut self, mean_square: f32) {
+        self.drift.handle_window(mean_square);
+    }
+
+    /// Looks at the wall clock: a model may have come to its end, or the clock
+    /// may have been set right.
+    pub(crate) fn handle_wall_clock(&mut self, utc_us: i64) {
+        for model in &mut self.models {
+            model.is_expired = model.expires_utc_us.is_some_and(|end| end <= utc_us);
+        }
+    }
+
+    /// Gives up what has been out for too long; returns how many.
+    pub(crate) fn give_up_hung(&mut self, now_us: u64) -> u64 {
+        let hang_us = self.policy.hang_us;
+        let is_hung = |m: &Model| match m.instance {
+            Instance::Out { since_us } => now_us.saturating_sub(since_us) > hang_us,
+            _ => false,
+        };
+        let mut count = 0;
+        for index in 0..self.models.len() {
+            if is_hung(&self.models[index]) {
+                count += 1;
+                self.models[index].instance = Instance::Absent {
+                    is_asked_for: false,
+                };
+                self.models[index].reason = StepReason::Hang;
+                if self.models[index].breaker.is_closed() {
+                    self.open(index, StepReason::Hang, now_us);
+                }
+            }
+        }
+        count
+    }
+
+    /// An inference that `choice` began has ended. Returns whether it was a
+    /// trial that failed.
+    pub(crate) fn handle_ending(&mut self, choice: Choice, ending: Ending, now_us: u64) -> bool {
+        let model = &mut self.models[choice.model];
+        if choice.is_trial {
+            match ending {
+                Ending::Good => model.breaker.handle_good_trial(&self.policy, now_us),
+                Ending::Late => self.open(choice.model, StepReason::Deadline, now_us),
+                Ending::Faulty(reason) => self.open(choice.model, reason, now_us),
+            }
+            return ending != Ending::Good;
+        }
+        // The rest of a batch adds nothing to the fault that opened it.
+        if model.breaker.is_closed() {
+            let is_late = ending == Ending::Late;
+            if let Ending::Faulty(reason) = ending {
+                self.open(choice.model, reason, now_us);
+            } else if model.breaker.is_tripped_by(&self.policy, is_late) {
+                self.open(choice.model, StepReason::Deadline, now_us);
+            }
+        }
+        false
+    }
+
+    /// A thread is stuck in the model of `choice`, with so many windows.
+    /// Returns its name.
+    pub(crate) fn handle_hang(&mut self, choice: Choice, windows: u32, now_us: u64) -> Hang {
+        let model = &mut self.models[choice.model];
+        model.instance = Instance::Out { since_us: now_us };
+        Hang {
+            rung: model.rung,
+            generation: model.generation,
+            windows,
+        }
+    }
+
+    /// A stuck thread came back. Returns whether its instance is still wanted.
+    pub(crate) fn handle_late_return(&mut self, hang: Hang) -> bool {
+        let Some(index) = self.index(hang.rung) else {
+            return false;
+        };
+        let model = &mut self.models[index];
+        let is_out = matches!(model.instance, Instance::Out { .. });
+        let is_wanted = is_out && model.generation == hang.generation;
+        if is_wanted {
+            model.instance = Instance::Present;
+        }
+        is_wanted
+    }
+
+    /// A fresh instance of `rung` was loaded.
+    pub(crate) fn handle_instance(&mut self, rung: Rung, now_us: u64) {
+        if let Some(index) = self.index(rung) {
+            let model = &mut self.models[index];
+            model.instance = Instance::Present;
+            model.generation += 1;
+            model.breaker.make_due(now_us);
+        }
+    }
+
+    /// There is no instance of `rung`.
+    pub(crate) fn handle_no_instance(&mut self, rung: Rung, reason: StepReason, now_us: u64) {
+        if let Some(index) = self.index(rung) {
+            self.models[index].instance = Instance::Absent {
+                is_asked_for: false,
+            };
+            self.open(index, reason, now_us);
+        }
+    }
+
+    /// A rung that lacks an instance and may have one; told once until it is
+    /// answered.
+    pub(crate) fn poll_wanted_instance(&mut self, now_us: u64) -> Option<Rung> {
+        let is_wanted = |m: &Model| {
+            let is_asked_for = Instance::Absent { is_asked_for: true };
+            let lacks_one = matches!(m.instance, Instance::Absent { .. });
+            lacks_one && m.instance != is_asked_for && m.breaker.is_due(now_us)
+        };
+        let mut models = self.models.iter();
+        let index = models.position(|m| is_wanted(m) && self.is_believed(m))?;
+        self.models[index].instance = Instance::Absent { is_asked_for: true };
+        Some(self.models[index].rung)
+    }
+
+    pub(crate) fn set_models_allowed(&mut self, are_allowed: bool) {
+        self.are_models_allowed = are_allowed;
+    }
+
+    /// Opens a breaker. The rungs above must see the next one hold for a while
+    /// before they try again.
+    fn open(&mut self, index: usize, reason: StepReason, now_us: u64) {
+        let Self { policy, models, .. } = self;
+        let (better, rest) = models.split_at_mut(index);
+        rest[0].breaker.open(policy, now_us);
+        rest[0].reason = reason;
+        let held_us = now_us.saturating_add(policy.probe_us_min);
+        better.iter_mut().for_each(|m| m.breaker.hold(held_us));
+    }
+
+    fn index(&self, rung: Rung) -> Option<usize> {
+        self.models.iter().position(|m| m.rung == rung)
+    }
+}
+
+impl Model {
+    fn new(spec: &ModelRung) -> Self {
+        Self {
+            rung: spec.rung,
+            score: Score::new(&spec.score),
+            threshold: spec.threshold,
+            batch_max: spec.batch_max,
+            expires_utc_us: spec.expires_utc_us,
+            is_expired: false,
+            instance: Instance::Present,
+            generation: 0,
+            breaker: Breaker::default(),
+            reason: StepReason::Error,
+        }
+    }
+}
