@@ -14,8 +14,9 @@ use thiserror::Error;
 use crate::files::{FILE_BYTES_MAX, Files, sha256_hex};
 use crate::golden::{Golden, GoldenError};
 use crate::infer::Infer;
+use crate::load::LoadError;
 use crate::manifest::{FORMAT, Manifest, Precision, Variant};
-use crate::tract::{LoadError, TractModel};
+use crate::tract::TractModel;
 
 /// The manifest's name in every bundle.
 pub const MANIFEST: &str = "manifest.toml";

@@ -26,6 +26,7 @@ pub mod bundle;
 mod files;
 pub mod golden;
 mod infer;
+mod load;
 pub mod manifest;
 pub mod tract;
 
@@ -33,5 +34,6 @@ pub mod tract;
 mod fixture;
 
 pub use bundle::{Bundle, BundleError, Choice, Loaded};
-pub use infer::{Infer, InferError};
+pub use infer::{BATCH_MAX, Infer, InferError};
+pub use load::{LoadError, TENSOR_BYTES_MAX};
 pub use manifest::{Manifest, Precision, Variant};
