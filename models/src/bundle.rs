@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::dense::DenseModel;
 use crate::files::{FILE_BYTES_MAX, Files, sha256_hex};
 use crate::golden::{Golden, GoldenError};
 use crate::infer::Infer;
@@ -265,23 +266,17 @@ impl<P> Bundle<P> {
     /// opened, and what runs must be what was signed.
     fn try_variant(&self, variant: &Variant) -> Result<Box<dyn Infer>, Reason> {
         let (inputs, outputs) = (self.manifest.model.inputs, self.manifest.model.outputs);
+        let read = || {
+            let bytes = self.files.read_verified(&variant.file, &variant.sha256);
+            bytes.map_err(|error| Reason::File(Box::new(error)))
+        };
+        let precision = variant.precision;
         let mut model: Box<dyn Infer> = match variant.backend.as_str() {
-            "tract" => {
-                let bytes = self
-                    .files
-                    .read_verified(&variant.file, &variant.sha256)
-                    .map_err(|error| Reason::File(Box::new(error)))?;
-                Box::new(TractModel::load(
-                    &bytes,
-                    inputs,
-                    outputs,
-                    variant.precision,
-                )?)
-            }
+            "tract" => Box::new(TractModel::load(&read()?, inputs, outputs, precision)?),
+            "dense" => Box::new(DenseModel::load(&read()?, inputs, outputs)?),
             _ => return Err(Reason::Backend),
         };
-        self.golden
-            .check_outputs(variant.precision, model.as_mut())?;
+        self.golden.check_outputs(precision, model.as_mut())?;
         Ok(model)
     }
 }

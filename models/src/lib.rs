@@ -1,7 +1,7 @@
 //! Models: what runs them, and the bundles they come in.
 //!
 //! [`Infer`] is one loaded model: features in, outputs out. A backend (one file
-//! each; today [`tract`]) implements it. A [`Bundle`] is a folder, or a list of
+//! each: [`tract`], [`dense`]) implements it. A [`Bundle`] is a folder, or a list of
 //! files compiled into the binary, holding a manifest, one model file for each
 //! precision, and golden vectors. [`Bundle::load`] hands out the first variant
 //! that loads *and* reproduces its golden outputs on the backend that will run it.
@@ -23,6 +23,7 @@
 //! ```
 
 pub mod bundle;
+pub mod dense;
 mod files;
 pub mod golden;
 mod infer;
