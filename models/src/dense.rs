@@ -13,6 +13,7 @@
 
 mod chain;
 mod constants;
+mod dispatch;
 mod float32;
 mod int8;
 mod node;
@@ -24,6 +25,7 @@ use tract_onnx::prelude::Framework;
 
 use crate::infer::{BATCH_MAX, Infer, InferError, check_finite, check_shapes};
 use crate::load::LoadError;
+use crate::manifest::WIDTH_MAX;
 use chain::Link;
 use step::Step;
 
@@ -73,7 +75,8 @@ impl DenseModel {
     }
 }
 
-/// Each product takes what the one before it gives, and there are not too many.
+/// Each product takes what the one before it gives, no row between them is wider than
+/// a model may be, and there are not too many.
 fn check_widths(links: &[Link], inputs: usize, outputs: usize) -> Result<(), LoadError> {
     let (mut width, mut layers) = (inputs, 0);
     for link in links {
@@ -81,6 +84,9 @@ fn check_widths(links: &[Link], inputs: usize, outputs: usize) -> Result<(), Loa
             Step::Product(product) if product.inputs != width => {
                 let found = product.inputs;
                 return Err(link.unfit(format!("takes {found} values, but gets {width}")));
+            }
+            Step::Product(product) if product.outputs > WIDTH_MAX => {
+                return Err(link.unfit(format!("gives more than {WIDTH_MAX} values")));
             }
             Step::Product(product) => {
                 width = product.outputs;
@@ -121,8 +127,8 @@ impl Infer for DenseModel {
     fn infer(&mut self, features: &[f32], outputs: &mut [f32]) -> Result<(), InferError> {
         let rows = check_shapes(self, features, outputs)?;
         match &mut self.kernel {
-            Kernel::Float32(chain) => chain.run(rows, features, outputs),
-            Kernel::Int8(chain) => chain.run(rows, features, outputs),
+            Kernel::Float32(chain) => dispatch::run_float32(chain, rows, features, outputs),
+            Kernel::Int8(chain) => dispatch::run_int8(chain, rows, features, outputs),
         }
         check_finite(outputs, self.outputs)
     }

@@ -9,12 +9,13 @@ use super::step::{Product, Step};
 use crate::infer::BATCH_MAX;
 use crate::load::LoadError;
 
-/// Four registers of SSE2 or NEON hold the sums of a block.
-const BLOCK: usize = 16;
+/// The sums of a block are four registers of AVX2 or eight of NEON: enough to hide
+/// the latency of an addition, and all of them stay in registers.
+const BLOCK: usize = 32;
 
 /// Where a fused multiply-add is an instruction of every CPU of the target.
 /// Elsewhere it would be a call.
-const HAS_FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+pub(super) const HAS_FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
 /// Layers, and room for the rows between them.
 pub(super) struct Chain {
@@ -64,21 +65,29 @@ impl Chain {
         })
     }
 
-    /// Shapes `[rows, inputs]` and `[rows, outputs]`.
-    pub(super) fn run(&mut self, rows: usize, features: &[f32], outputs: &mut [f32]) {
+    /// Shapes `[rows, inputs]` and `[rows, outputs]`. `FUSED`: multiply and add in one
+    /// instruction, which the caller must have been compiled with; always inlined,
+    /// so that it is compiled as its caller is.
+    #[inline(always)]
+    pub(super) fn run<const FUSED: bool>(
+        &mut self,
+        rows: usize,
+        features: &[f32],
+        outputs: &mut [f32],
+    ) {
         let (last, inner) = self.layers.split_last().expect("a model has a layer");
         let mut x = (features, features.len() / rows);
         let (mut from, mut to) = (&mut self.front, &mut self.back);
         for layer in inner {
             let stride = self.stride;
-            layer.run(rows, x, |row, block, sums| {
+            layer.run::<FUSED>(rows, x, |row, block, sums| {
                 to[row * stride + block * BLOCK..][..BLOCK].copy_from_slice(sums);
             });
             std::mem::swap(&mut from, &mut to);
             x = (from.as_slice(), stride);
         }
         let width = last.outputs;
-        last.run(rows, x, |row, block, sums| {
+        last.run::<FUSED>(rows, x, |row, block, sums| {
             let row = &mut outputs[row * width..][..width];
             let part = &mut row[block * BLOCK..];
             let len = part.len().min(BLOCK);
@@ -119,7 +128,7 @@ impl Layer {
     /// `x` is a slice and the distance of its rows. The rows of a batch share each
     /// block of weights while it is near.
     #[inline(always)]
-    fn run(
+    fn run<const FUSED: bool>(
         &self,
         rows: usize,
         x: (&[f32], usize),
@@ -133,7 +142,7 @@ impl Layer {
         let blocks = self.weights.chunks_exact(self.inputs).zip(&self.bias);
         for (block, (weights, bias)) in blocks.enumerate() {
             for (row, x) in x.0.chunks_exact(x.1).take(rows).enumerate() {
-                let sums = sums(&x[..self.inputs], weights, bias);
+                let sums = sums::<FUSED>(&x[..self.inputs], weights, bias);
                 // Written so that a NaN stays one.
                 let sums = sums.map(|sum| if sum < low { low } else { sum });
                 emit(row, block, &sums);
@@ -143,11 +152,15 @@ impl Layer {
 }
 
 #[inline(always)]
-fn sums(x: &[f32], weights: &[[f32; BLOCK]], bias: &[f32; BLOCK]) -> [f32; BLOCK] {
+fn sums<const FUSED: bool>(
+    x: &[f32],
+    weights: &[[f32; BLOCK]],
+    bias: &[f32; BLOCK],
+) -> [f32; BLOCK] {
     let mut sums = *bias;
     for (&x, weights) in x.iter().zip(weights) {
         for (sum, weight) in sums.iter_mut().zip(weights) {
-            *sum = if HAS_FUSED {
+            *sum = if FUSED {
                 x.mul_add(*weight, *sum)
             } else {
                 x * weight + *sum

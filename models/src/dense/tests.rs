@@ -107,6 +107,32 @@ fn every_row_of_a_batch_gets_what_it_gets_alone() {
 }
 
 #[test]
+fn every_instruction_set_gives_the_same_answers() {
+    for seed in 0..20 {
+        let (onnx, inputs, outputs, _) = random_chain(&mut Random(seed), 3);
+        let mut model = DenseModel::load(&onnx, inputs, outputs).expect("a chain");
+        let features = random_features(&mut Random(seed), 3 * inputs, 2.5);
+        let found = run(&mut model, &features);
+        let Kernel::Int8(chain) = &mut model.kernel else {
+            panic!("not quantized");
+        };
+        let mut expected = vec![0.0; 3 * outputs];
+        chain.run(3, &features, &mut expected);
+        assert_eq!(found, expected, "seed {seed}");
+    }
+    let onnx = pump_rig("model.float32.onnx");
+    let mut model = DenseModel::load(&onnx, 31, 31).expect("a chain");
+    let features = random_features(&mut Random(1), 3 * 31, 8.0);
+    let found = run(&mut model, &features);
+    let Kernel::Float32(chain) = &mut model.kernel else {
+        panic!("quantized");
+    };
+    let mut expected = vec![0.0; 3 * 31];
+    chain.run::<false>(3, &features, &mut expected);
+    check_close(&found, &expected, 1e-4, "float32");
+}
+
+#[test]
 fn slices_of_a_wrong_length_are_refused() {
     let mut model = load_tiny(Precision::Int8);
     let mut check = |features: usize, outputs: usize, expected: &str| {
@@ -462,24 +488,44 @@ fn absurd_shapes_cost_nothing() {
         "x",
         "value 0 is not finite",
     );
-    // A column as high as it may be has its one input filled up to whole lanes.
-    let high = WEIGHTS_MAX as i64;
-    let mut onnx = Onnx::new(DataType::Float, &[Dim::Fixed(1), Dim::Fixed(1)]);
-    onnx.ints("v", DataType::Int8, &[1, high], &vec![1; WEIGHTS_MAX]);
+}
+
+/// A quantized layer of one weight for all.
+fn uniform(inputs: usize, outputs: usize) -> Vec<u8> {
+    let dims = [Dim::Fixed(1), Dim::Fixed(inputs as i64)];
+    let mut onnx = Onnx::new(DataType::Float, &dims);
+    let shape = [inputs as i64, outputs as i64];
+    onnx.ints("v", DataType::Int8, &shape, &vec![1; inputs * outputs]);
     onnx.floats("scale", &[], &[0.5]);
     onnx.ints("zero", DataType::Int8, &[], &[0]);
     onnx.node("QuantizeLinear", &["x", "scale", "zero"], "q");
     onnx.node("DequantizeLinear", &["q", "scale", "zero"], "dq");
     onnx.node("DequantizeLinear", &["v", "scale", "zero"], "w");
     onnx.node("MatMul", &["dq", "w"], "y");
-    let onnx = onnx.bytes(&["y"]);
-    let error = DenseModel::load(&onnx, 1, WEIGHTS_MAX)
-        .err()
-        .expect("too large");
-    assert!(
-        error.to_string().contains("more than 4194304 weights"),
-        "{error}"
+    onnx.bytes(&["y"])
+}
+
+#[test]
+fn layers_beyond_the_bounds_are_refused() {
+    let check = |inputs: usize, outputs: usize, expected: &str| {
+        let error = DenseModel::load(&uniform(inputs, outputs), inputs, outputs).err();
+        let text = error.expect("too large").to_string();
+        assert!(text.contains(expected), "{text:?} has no {expected:?}");
+    };
+    // 65 inputs are filled up to 96: the padding counts.
+    check(
+        65,
+        60_000,
+        "\"MatMul_y\": the model has more than 4194304 weights",
     );
+    check(
+        1,
+        WIDTH_MAX + 1,
+        "\"MatMul_y\": gives more than 65536 values",
+    );
+    check(32_769, 1, "\"MatMul_y\": more than 32768 inputs");
+    let mut widest = DenseModel::load(&uniform(32_768, 1), 32_768, 1).expect("within bounds");
+    assert_eq!(run(&mut widest, &[-64.0; 32_768]), [-64.0 * 0.5 * 32_768.0]);
 }
 
 #[test]
