@@ -8,8 +8,8 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 
 use crate::bundle::BundleError;
 
@@ -21,6 +21,11 @@ pub const WIDTH_MAX: usize = 65_536;
 
 /// One for each precision and backend that this product may ever have, with room.
 pub const VARIANTS_MAX: usize = 8;
+
+/// The longest age that a manifest may allow: a century. A larger number is a slip.
+pub const AGE_DAYS_MAX: u32 = 36_525;
+
+const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
 
 /// Names and versions end up in MQTT topics, metric labels and folder names.
 const NAME_LENGTHS: RangeInclusive<usize> = 1..=64;
@@ -59,6 +64,61 @@ pub struct Model {
     pub inputs: usize,
     /// Number of outputs, 1 to [`WIDTH_MAX`].
     pub outputs: usize,
+    /// `created`: when it was trained; RFC 3339 in the file, here microseconds since
+    /// 1970 in UTC.
+    #[serde(rename = "created", default, deserialize_with = "rfc3339")]
+    pub created_utc_us: Option<i64>,
+    /// `valid_until`: when it stops to be trusted, later than `created`; as that.
+    #[serde(rename = "valid_until", default, deserialize_with = "rfc3339")]
+    pub valid_until_utc_us: Option<i64>,
+    /// How old it may become, 1 to [`AGE_DAYS_MAX`] days; needs `created`.
+    #[serde(default)]
+    pub max_age_days: Option<u32>,
+}
+
+impl Model {
+    /// When the model expires, in microseconds since 1970 in UTC: at `valid_until` or
+    /// `max_age_days` after `created`, whichever is earlier. `None`: never.
+    pub fn expires_utc_us(&self) -> Option<i64> {
+        let aged = self.created_utc_us.zip(self.max_age_days);
+        let aged = aged.map(|(created, days)| created.saturating_add(DAY_US * i64::from(days)));
+        aged.into_iter().chain(self.valid_until_utc_us).min()
+    }
+
+    fn check_age(&self) -> Result<(), (String, String)> {
+        let wrong = |key: &str, problem: String| Err((format!("model.{key}"), problem));
+        if let Some(days) = self.max_age_days {
+            if !(1..=AGE_DAYS_MAX).contains(&days) {
+                return wrong(
+                    "max_age_days",
+                    format!("{days} is not in 1 to {AGE_DAYS_MAX}"),
+                );
+            }
+            if self.created_utc_us.is_none() {
+                return wrong(
+                    "max_age_days",
+                    "there is no model.created to count from".to_owned(),
+                );
+            }
+        }
+        match (self.created_utc_us, self.valid_until_utc_us) {
+            (Some(created), Some(until)) if until <= created => {
+                wrong("valid_until", "it is not after model.created".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A moment in RFC 3339, such as `2026-03-01T12:00:00Z`, as microseconds since 1970.
+fn rfc3339<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.parse::<jiff::Timestamp>() {
+        Ok(moment) => Ok(Some(moment.as_microsecond())),
+        Err(_) => Err(D::Error::custom(format!(
+            "{text:?} is no moment in RFC 3339, such as \"2026-03-01T12:00:00Z\""
+        ))),
+    }
 }
 
 /// One file of the model, for one precision and one backend.
@@ -153,6 +213,7 @@ impl<P: DeserializeOwned> Manifest<P> {
         })?;
         check_count("model.inputs", model.inputs, WIDTH_MAX)?;
         check_count("model.outputs", model.outputs, WIDTH_MAX)?;
+        model.check_age()?;
         check_count("variants", self.variants.len(), VARIANTS_MAX)?;
         for (index, variant) in self.variants.iter().enumerate() {
             check_sha256(&format!("variants[{index}].sha256"), &variant.sha256)?;

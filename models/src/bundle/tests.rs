@@ -2,9 +2,10 @@ use std::fs;
 
 use serde::Deserialize;
 use tempfile::TempDir;
+use tract_onnx::pb::tensor_proto::DataType;
 
 use super::*;
-use crate::fixture::{Dim, INPUTS, answer, tiny};
+use crate::fixture::{Dim, INPUTS, Onnx, answer, tiny};
 
 /// Stands in for the engine's section.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -224,6 +225,37 @@ fn a_variant_that_does_not_work_is_passed_over_with_its_reason() {
 }
 
 #[test]
+fn the_dense_backend_is_taken_where_it_is_named_and_passed_over_where_it_is_unfit() {
+    let named = |recipe: &mut Recipe| {
+        recipe.manifest = recipe.manifest.replacen("\"tract\"", "\"dense\"", 1);
+    };
+    let (backend, skipped) = loaded_backend(named, Choice::Any);
+    assert_eq!((backend.as_str(), skipped.as_str()), ("dense int8", ""));
+
+    let unfit = |recipe: &mut Recipe| {
+        named(recipe);
+        let dims = [Dim::Fixed(1), Dim::Fixed(INPUTS as i64)];
+        let mut onnx = Onnx::new(DataType::Float, &dims);
+        onnx.node("Softmax", &["x"], "y");
+        recipe.int8 = onnx.bytes(&["y"]);
+    };
+    let (backend, skipped) = loaded_backend(unfit, Choice::Any);
+    assert_eq!(backend, "tract float32");
+    assert!(
+        skipped.contains("dense int8 (model.int8.onnx): node \"Softmax_y\""),
+        "{skipped}"
+    );
+}
+
+#[test]
+fn the_pump_rig_is_loaded_on_the_dense_backend() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pump-rig");
+    let bundle = Bundle::<serde::de::IgnoredAny>::open(folder).expect("sound");
+    let loaded = bundle.load(Choice::Any).expect("it works");
+    assert_eq!(loaded.model.backend(), "dense int8");
+}
+
+#[test]
 fn wrong_answers_are_found_with_vector_element_and_values() {
     let expected = answer(Precision::Int8, &FEATURES[1]);
     let from = format!("\"int8\":{expected:?}");
@@ -410,6 +442,75 @@ fn values_out_of_range_are_named_with_the_range() {
         "\"INT8\"",
         "\"abc\"",
         &["variants[0].sha256", "64 lower-case hex"],
+    );
+}
+
+/// `lines` of the section `[model]`, and when that model expires.
+fn check_expiry(lines: &str, expected: Option<i64>) {
+    let mut recipe = Recipe::sound();
+    let outputs = format!("outputs = 3\n{lines}");
+    recipe.manifest = recipe.manifest.replace("outputs = 3", &outputs);
+    let bundle = open(&recipe.write()).expect("sound");
+    assert_eq!(
+        bundle.manifest().model.expires_utc_us(),
+        expected,
+        "{lines}"
+    );
+}
+
+#[test]
+fn a_model_expires_at_the_earlier_of_date_and_age() {
+    const DAY: i64 = 86_400_000_000;
+    let created = "created = \"1970-01-02T00:00:00Z\"";
+    let until = "valid_until = \"1970-01-09T02:00:00.5+02:00\"";
+    let until_us = 8 * DAY + 500_000;
+    check_expiry("", None);
+    check_expiry(created, None);
+    check_expiry(until, Some(until_us));
+    check_expiry(&format!("{created}\nmax_age_days = 3"), Some(4 * DAY));
+    check_expiry(
+        &format!("{created}\n{until}\nmax_age_days = 3"),
+        Some(4 * DAY),
+    );
+    check_expiry(
+        &format!("{created}\n{until}\nmax_age_days = 36525"),
+        Some(until_us),
+    );
+}
+
+#[test]
+fn wrong_dates_and_ages_are_named() {
+    let check = |lines: &str, expected: &[&str]| {
+        check_manifest("outputs = 3", &format!("outputs = 3\n{lines}"), expected);
+    };
+    let created = "created = \"2026-01-01T00:00:00Z\"";
+    for text in [
+        "",
+        "soon",
+        "2026-01-01",
+        "2026-13-01T00:00:00Z",
+        "2026-01-01T00:00:00",
+    ] {
+        let expected = ["line 10", "model.created", "RFC 3339"];
+        check(&format!("created = \"{text}\""), &expected);
+    }
+    check("valid_until = 7", &["line 10", "model.valid_until"]);
+    check(
+        "max_age_days = 3",
+        &["model.max_age_days: there is no model.created"],
+    );
+    for days in ["0", "36526"] {
+        let expected = format!("model.max_age_days: {days} is not in 1 to 36525");
+        check(&format!("{created}\nmax_age_days = {days}"), &[&expected]);
+    }
+    check(
+        &format!("{created}\nmax_age_days = -1"),
+        &["line 11", "model.max_age_days"],
+    );
+    let earlier = format!("{created}\nvalid_until = \"2026-01-01T00:00:00Z\"");
+    check(
+        &earlier,
+        &["model.valid_until: it is not after model.created"],
     );
 }
 
