@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+/// Room for a fixed header and the length of a topic, which are read at once.
+const CAPACITY_MIN: usize = 64;
+
 pub(crate) struct Input {
     bytes: Box<[u8]>,
     unread: Range<usize>,
@@ -11,7 +14,7 @@ pub(crate) struct Input {
 impl Input {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
-            bytes: vec![0; capacity].into_boxed_slice(),
+            bytes: vec![0; capacity.max(CAPACITY_MIN)].into_boxed_slice(),
             unread: 0..0,
             received: 0,
         }

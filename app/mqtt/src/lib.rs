@@ -15,19 +15,26 @@
 //! is section 3.3 of MQTT 3.1.1, "5.0, 3.3" of MQTT 5.0.
 
 mod body;
+mod connect;
 mod error;
+mod event;
 mod input;
 mod keep_alive;
+mod length;
 mod link;
 mod output;
 mod packet;
+mod payload;
 mod reason;
 mod received_ids;
 mod session;
 mod settings;
+mod skip;
+mod subscribes;
 
 pub use error::{Full, SessionError};
+pub use event::Event;
 pub use link::{Link, Ready};
-pub use output::Payload;
-pub use session::{Event, Session};
+pub use payload::Payload;
+pub use session::Session;
 pub use settings::{Protocol, Settings};

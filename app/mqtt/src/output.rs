@@ -6,7 +6,9 @@
 
 use std::ops::Range;
 
-use crate::{Full, Protocol, SessionError, Settings};
+use crate::length::{BODY_BYTES_MAX, LENGTH_BYTES_MAX, encode_length, u16_len};
+use crate::payload::Payload;
+use crate::{Full, Protocol};
 
 /// What messages leave free: room for 255 acknowledgements between two
 /// writes, and for a ping or a goodbye.
@@ -16,13 +18,9 @@ pub(crate) const RESERVE_BYTES: usize = 1024;
 /// 3.4.2.1: without a code it is "success").
 pub(crate) const ACKNOWLEDGEMENT_BYTES: usize = 4;
 
-/// The most that a remaining length can say (3.1.1, 2.2.3).
-const BODY_BYTES_MAX: usize = 268_435_455;
-
-/// The length of a length: one to four bytes. Two, which suit bodies from 128
-/// to 16,383 bytes, are assumed while a message is written.
+/// How many bytes the length is assumed to take while a message is written;
+/// two suit bodies from 128 to 16,383 bytes.
 const LENGTH_BYTES_ASSUMED: usize = 2;
-const LENGTH_BYTES_MAX: usize = 4;
 
 pub(crate) struct Output {
     bytes: Box<[u8]>,
@@ -33,7 +31,7 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
-            bytes: vec![0; capacity].into_boxed_slice(),
+            bytes: vec![0; capacity.min(BODY_BYTES_MAX)].into_boxed_slice(),
             unsent: 0..0,
             sent: 0,
         }
@@ -187,104 +185,4 @@ impl Output {
             capacity: self.bytes.len().saturating_sub(reserve),
         }
     }
-}
-
-impl Protocol {
-    /// An empty list of properties, where this version has one.
-    fn no_properties(self) -> &'static [u8] {
-        match self {
-            Self::V311 => &[],
-            Self::V5 => &[0],
-        }
-    }
-}
-
-/// A message's payload while it is written into the output.
-///
-/// Writing never fails and never allocates: what does not fit is counted, and
-/// the message is then refused as a whole.
-pub struct Payload<'a> {
-    room: &'a mut [u8],
-    /// All that was to be written, fitting or not.
-    len: usize,
-}
-
-impl Payload<'_> {
-    /// Appends `bytes`.
-    pub fn push(&mut self, bytes: &[u8]) {
-        let end = self.len.saturating_add(bytes.len());
-        // Once something did not fit, `len` is past the room for good.
-        if let Some(room) = self.room.get_mut(self.len..end) {
-            room.copy_from_slice(bytes);
-        }
-        self.len = end;
-    }
-}
-
-impl std::fmt::Write for Payload<'_> {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        self.push(text.as_bytes());
-        Ok(())
-    }
-}
-
-impl std::io::Write for Payload<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.push(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The CONNECT packet (3.1.1, 3.1; 5.0, 3.1), with a clean start.
-pub(crate) fn connect(settings: &Settings) -> Result<Vec<u8>, SessionError> {
-    const CLEAN: u8 = 0x02;
-    const LOGIN: u8 = 0xC0;
-    let mut body = Vec::new();
-    text(&mut body, "protocol name", "MQTT")?;
-    let login = if settings.login.is_some() { LOGIN } else { 0 };
-    body.extend([settings.protocol.level(), CLEAN | login]);
-    body.extend(settings.keep_alive_s.to_be_bytes());
-    body.extend(settings.protocol.no_properties());
-    text(&mut body, "client identifier", &settings.client_id)?;
-    if let Some((user, password)) = &settings.login {
-        text(&mut body, "user name", user)?;
-        text(&mut body, "password", password)?;
-    }
-    let (length, length_len) = encode_length(body.len());
-    let mut packet = vec![0x10];
-    packet.extend(&length[..length_len]);
-    packet.extend(body);
-    Ok(packet)
-}
-
-fn text(body: &mut Vec<u8>, what: &'static str, text: &str) -> Result<(), SessionError> {
-    let bytes = text.len();
-    let len = u16_len(text).ok_or(SessionError::TooLong { what, bytes })?;
-    body.extend(len.to_be_bytes());
-    body.extend(text.as_bytes());
-    Ok(())
-}
-
-fn u16_len(text: &str) -> Option<u16> {
-    u16::try_from(text.len()).ok()
-}
-
-/// A variable byte integer and how many of the bytes it takes.
-fn encode_length(len: usize) -> ([u8; LENGTH_BYTES_MAX], usize) {
-    assert!(len <= BODY_BYTES_MAX, "the output is smaller than that");
-    let mut bytes = [0; LENGTH_BYTES_MAX];
-    let mut rest = len;
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = (rest & 0x7F) as u8;
-        rest >>= 7;
-        if rest == 0 {
-            return (bytes, index + 1);
-        }
-        *byte |= 0x80;
-    }
-    unreachable!("four bytes hold every length up to the greatest")
 }

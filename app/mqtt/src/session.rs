@@ -2,52 +2,26 @@
 
 use std::ops::Range;
 
-use crate::body::{Body, What};
+use crate::body::What;
+use crate::connect::connect;
+use crate::event::Event;
 use crate::input::Input;
 use crate::keep_alive::KeepAlive;
-use crate::output::{ACKNOWLEDGEMENT_BYTES, Output, Payload, RESERVE_BYTES, connect};
+use crate::output::{ACKNOWLEDGEMENT_BYTES, Output, RESERVE_BYTES};
 use crate::packet::{Header, PUBLISH, Packet, Quality, name};
+use crate::payload::Payload;
 use crate::received_ids::ReceivedIds;
+use crate::skip::Skip;
+use crate::subscribes::Subscribes;
 use crate::{Full, Protocol, SessionError, Settings, reason};
 
-/// How many SUBSCRIBEs may wait for their answer: one for each source of a
-/// thread, and each may hold any number of filters.
-const SUBSCRIBES_MAX: usize = 16;
+const CONNACK_FIRST: What = "there is one CONNACK, and it comes before all others";
 
 const PUBACK: u8 = 0x40;
 const PUBREC: u8 = 0x50;
 const PUBCOMP: u8 = 0x70;
 const PINGREQ: [u8; 2] = [0xC0, 0];
 const DISCONNECT: [u8; 2] = [0xE0, 0];
-
-/// What the broker has to say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// The broker took the connection.
-    Connected,
-    /// The answer to one filter of [`Session::subscribe`]: one event for each
-    /// filter, in the order in which they were asked for.
-    Subscribed {
-        /// Whether its messages will come, at whatever quality of service.
-        is_granted: bool,
-    },
-    /// A message, acknowledged as its quality of service demands, and told
-    /// once at QoS 2.
-    Message {
-        /// Its topic, never empty.
-        topic: &'a str,
-        /// Its payload, any bytes.
-        payload: &'a [u8],
-    },
-    /// A message larger than [`Settings::packet_bytes_max`] was skipped, and
-    /// acknowledged, since the broker would only send it again.
-    Oversize {
-        /// The size of its packet.
-        bytes: usize,
-    },
-    /// Housekeeping that needs nobody's attention.
-    Other,
-}
 
 /// One connection to a broker, from CONNECT to its end.
 ///
@@ -66,26 +40,6 @@ pub struct Session {
     skip: Option<Skip>,
     is_blocked: bool,
     failed: Option<SessionError>,
-}
-
-/// SUBSCRIBEs without an answer yet, each with its identifier and its number
-/// of filters.
-struct Subscribes {
-    next_id: u16,
-    waiting: [Option<(u16, usize)>; SUBSCRIBES_MAX],
-    /// Codes of the SUBACK in front that were already told.
-    told: usize,
-}
-
-/// A message that is too large, while its bytes go by.
-#[derive(Clone, Copy)]
-struct Skip {
-    quality: Quality,
-    /// Bytes before its identifier, and after.
-    before: usize,
-    id: Option<u16>,
-    after: usize,
-    packet_len: usize,
 }
 
 /// An event whose bytes are still a place in the input.
@@ -113,6 +67,7 @@ impl Session {
         write_buffer_bytes: usize,
     ) -> Result<Self, SessionError> {
         let connect = connect(settings)?;
+        let read_bytes = read_buffer_bytes.max(settings.packet_bytes_max);
         let mut output = Output::new(write_buffer_bytes.max(RESERVE_BYTES + connect.len()));
         output
             .push(&connect)
@@ -120,7 +75,7 @@ impl Session {
         Ok(Self {
             protocol: settings.protocol,
             packet_bytes_max: settings.packet_bytes_max,
-            input: Input::new(read_buffer_bytes.max(settings.packet_bytes_max)),
+            input: Input::new(read_bytes),
             output,
             is_connected: false,
             subscribes: Subscribes::new(),
@@ -209,17 +164,9 @@ impl Session {
     pub fn subscribe(&mut self, filters: &[(&str, u8)]) -> Result<(), Full> {
         assert!(!filters.is_empty(), "a SUBSCRIBE has at least one filter");
         assert!(filters.iter().all(|(_, quality)| *quality <= 2));
-        let Some(slot) = self.subscribes.waiting.iter().position(Option::is_none) else {
-            return Err(Full {
-                needed: 1,
-                room: 0,
-                capacity: SUBSCRIBES_MAX,
-            });
-        };
-        let id = self.subscribes.next_id;
+        let id = self.subscribes.next_id()?;
         self.output.push_subscribe(self.protocol, id, filters)?;
-        self.subscribes.waiting[slot] = Some((id, filters.len()));
-        self.subscribes.next_id = id.checked_add(1).unwrap_or(1);
+        self.subscribes.handle_sent(filters.len());
         Ok(())
     }
 
@@ -302,9 +249,7 @@ impl Session {
         };
         let packet = Packet::parse(self.protocol, header, body).map_err(refuse)?;
         if self.is_connected == matches!(packet, Packet::ConnAck { .. }) {
-            return Err(refuse(
-                "there is one CONNACK, and it comes before all others",
-            ));
+            return Err(refuse(CONNACK_FIRST));
         }
         self.handle(at, header, packet)
     }
@@ -380,12 +325,9 @@ impl Session {
         codes: Range<usize>,
     ) -> Result<Option<Step>, SessionError> {
         let refuse = |what| malformed(header.kind, at, what);
-        let slot = self.subscribes.slot(id, codes.len()).map_err(refuse)?;
-        let code = self.input.unread()[header.len + codes.start + self.subscribes.told];
-        self.subscribes.told += 1;
-        if self.subscribes.told == codes.len() {
-            self.subscribes.told = 0;
-            self.subscribes.waiting[slot] = None;
+        let index = self.subscribes.code(id, codes.len()).map_err(refuse)?;
+        let code = self.input.unread()[header.len + codes.start + index];
+        if self.subscribes.handle_told(id, codes.len()) {
             self.input.consume(header.packet_len());
         }
         // 3.1.1, 3.9.3; 5.0, 3.9.3: from 0x80 on it is a refusal.
@@ -421,8 +363,7 @@ impl Session {
             .expect("the room was checked before");
     }
 
-    /// Starts to skip a message that is too large, as soon as the length of
-    /// its topic is there.
+    /// Skips a message that is too large, as soon as its length is known.
     fn begin_skip(&mut self, header: Header) -> Result<Option<Step>, SessionError> {
         let at = self.input.consumed();
         let refuse = |what| malformed(header.kind, at, what);
@@ -435,45 +376,26 @@ impl Session {
             });
         }
         if !self.is_connected {
-            return Err(refuse("it comes before CONNACK"));
+            return Err(refuse(CONNACK_FIRST));
         }
-        let quality = header.quality().map_err(refuse)?;
-        let body = &self.input.unread()[header.len..];
-        let Some(&[high, low]) = body.first_chunk() else {
-            return Ok(None);
-        };
-        let before = usize::from(u16::from_be_bytes([high, low]));
-        let id_len = if quality == Quality::Zero { 0 } else { 2 };
-        let Some(after) = header.body_len.checked_sub(2 + before + id_len) else {
-            return Err(refuse("its topic runs past its end"));
-        };
-        self.input.consume(header.len + 2);
-        self.skip = Some(Skip {
-            quality,
-            before,
-            id: (id_len == 0).then_some(0),
-            after,
-            packet_len: header.packet_len(),
-        });
+        self.skip = Skip::begin(header, &mut self.input).map_err(refuse)?;
         self.skip_on()
     }
 
     fn skip_on(&mut self) -> Result<Option<Step>, SessionError> {
-        let at = self.input.consumed();
-        let Some(mut skip) = self.skip else {
+        let Some(skip) = &mut self.skip else {
             return Ok(None);
         };
-        let result = skip.advance(&mut self.input);
-        self.skip = Some(skip);
-        let is_over = result.map_err(|what| malformed(PUBLISH, at, what))?;
-        if !is_over {
+        let at = skip.at();
+        let is_over = skip.advance(&mut self.input);
+        if !is_over.map_err(|what| malformed(PUBLISH, at, what))? {
             return Ok(None);
         }
-        let Some(is_new) = self.acknowledge(skip.quality, skip.id.unwrap_or(0)) else {
+        let (quality, id, bytes) = (skip.quality(), skip.id(), skip.packet_len());
+        let Some(is_new) = self.acknowledge(quality, id) else {
             return Ok(None);
         };
         self.skip = None;
-        let bytes = skip.packet_len;
         let event = if is_new {
             Event::Oversize { bytes }
         } else {
@@ -481,53 +403,6 @@ impl Session {
         };
         Ok(Some(Step::Event(event)))
     }
-}
-
-impl Subscribes {
-    fn new() -> Self {
-        Self {
-            next_id: 1,
-            waiting: [None; SUBSCRIBES_MAX],
-            told: 0,
-        }
-    }
-
-    /// Which SUBSCRIBE a SUBACK answers.
-    fn slot(&self, id: u16, codes: usize) -> Result<usize, What> {
-        let is_it = |waiting: &Option<(u16, usize)>| waiting.is_some_and(|(its, _)| its == id);
-        match self.waiting.iter().position(is_it) {
-            Some(slot) if self.waiting[slot] == Some((id, codes)) => Ok(slot),
-            Some(_) => Err("it has not one code for each filter that was asked for"),
-            None => Err("it answers something that was never sent"),
-        }
-    }
-}
-
-impl Skip {
-    /// Takes what has come; whether that was all.
-    fn advance(&mut self, input: &mut Input) -> Result<bool, What> {
-        take(&mut self.before, input);
-        if self.before > 0 {
-            return Ok(false);
-        }
-        if self.id.is_none() {
-            let mut fields = Body::new(input.unread());
-            if fields.rest().len() < 2 {
-                return Ok(false);
-            }
-            self.id = Some(fields.packet_id()?);
-            input.consume(2);
-        }
-        take(&mut self.after, input);
-        Ok(self.after == 0)
-    }
-}
-
-/// Consumes up to `len` bytes, and lessens it by as many.
-fn take(len: &mut usize, input: &mut Input) {
-    let there = input.unread().len().min(*len);
-    input.consume(there);
-    *len -= there;
 }
 
 fn malformed(kind: u8, at: u64, what: What) -> SessionError {

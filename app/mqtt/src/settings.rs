@@ -17,6 +17,14 @@ impl Protocol {
             Self::V5 => 5,
         }
     }
+
+    /// An empty list of properties, where this version has one.
+    pub(crate) fn no_properties(self) -> &'static [u8] {
+        match self {
+            Self::V311 => &[],
+            Self::V5 => &[0],
+        }
+    }
 }
 
 /// How to present oneself to the broker.
