@@ -1,5 +1,7 @@
 //! The engine driven event by event: outcomes, deadlines, alerts.
 
+mod ladder;
+
 use super::*;
 
 const DEADLINE_US: u64 = 1_000;
