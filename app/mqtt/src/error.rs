@@ -67,8 +67,8 @@ pub enum SessionError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a packet of {needed} bytes finds {room} of {capacity} bytes free")]
 pub struct Full {
-    /// The packet's size in bytes; for a payload that was cut short, at most
-    /// three bytes less.
+    /// The room in bytes that the packet asks for, counting its length field
+    /// at its longest; [`usize::MAX`] for a topic that MQTT cannot say.
     pub needed: usize,
     /// How many bytes are free.
     pub room: usize,

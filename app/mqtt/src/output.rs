@@ -21,6 +21,7 @@ pub(crate) const ACKNOWLEDGEMENT_BYTES: usize = 4;
 /// How many bytes the length is assumed to take while a message is written;
 /// two suit bodies from 128 to 16,383 bytes.
 const LENGTH_BYTES_ASSUMED: usize = 2;
+const LENGTH_BYTES_SPARE: usize = LENGTH_BYTES_MAX - LENGTH_BYTES_ASSUMED;
 
 pub(crate) struct Output {
     bytes: Box<[u8]>,
@@ -105,14 +106,14 @@ impl Output {
         let properties: &[u8] = protocol.no_properties();
         let topic_len: usize = topic.iter().map(|part| part.len()).sum();
         let head = 1 + LENGTH_BYTES_ASSUMED + 2 + topic_len + properties.len();
-        let spare = RESERVE_BYTES + LENGTH_BYTES_MAX - LENGTH_BYTES_ASSUMED;
+        let needed = |payload_len| head + LENGTH_BYTES_SPARE + payload_len;
         let Ok(sayable_len) = u16::try_from(topic_len) else {
             return Err(self.full(usize::MAX, RESERVE_BYTES));
         };
         self.move_to_front();
         let start = self.unsent.end;
-        let Some(room) = self.room().checked_sub(head + spare) else {
-            return Err(self.full(head, RESERVE_BYTES));
+        let Some(room) = self.room().checked_sub(RESERVE_BYTES + needed(0)) else {
+            return Err(self.full(needed(0), RESERVE_BYTES));
         };
         let mut at = start + 1 + LENGTH_BYTES_ASSUMED;
         let texts = topic.iter().map(|part| part.as_bytes());
@@ -131,7 +132,7 @@ impl Output {
         write(&mut payload);
         let payload_len = payload.len;
         if payload_len > room {
-            return Err(self.full(head + payload_len, RESERVE_BYTES));
+            return Err(self.full(needed(payload_len), RESERVE_BYTES));
         }
         self.close(start, at + payload_len);
         Ok(())

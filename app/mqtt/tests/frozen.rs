@@ -177,3 +177,17 @@ fn what_can_never_fit_is_told_apart() {
     check(session.subscribe(&[("t".repeat(5000).as_str(), 0)]));
     assert_eq!(session.output(), b"");
 }
+
+#[test]
+fn whether_a_message_can_ever_fit_is_told_exactly() {
+    for payload_len in 3000..3100 {
+        let mut session = session(Protocol::V5);
+        let alone = session.publish(&["t"], &vec![0; payload_len]);
+        assert_eq!(alone.is_err(), alone.is_err_and(|full| full.is_final()));
+        let mut session = common::session(Protocol::V5);
+        session.publish(&["t"], b"").unwrap();
+        let second = session.publish(&["t"], &vec![0; payload_len]);
+        let is_final = second.is_err_and(|full| full.is_final());
+        assert_eq!(is_final, alone.is_err(), "{payload_len}");
+    }
+}

@@ -1,7 +1,7 @@
 //! A mosquitto on a free port of the loopback, killed when dropped.
 
 use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -42,11 +42,14 @@ impl Mosquitto {
     }
 
     fn start_in(
-        home: &dyn Fn() -> std::io::Result<TempDir>,
+        home: &dyn Fn() -> io::Result<TempDir>,
         lines: impl Fn(&Path) -> String,
     ) -> Option<Self> {
         if !is_installed() {
-            eprintln!("SKIPPED, AND NOTHING PROVED: mosquitto is not installed; see README.md");
+            // Written past the test harness, which keeps back what a passing
+            // test prints.
+            let skipped = b"SKIPPED, AND NOTHING PROVED: mosquitto is not installed\n";
+            io::stderr().write_all(skipped).unwrap();
             return None;
         }
         for _ in 0..PORT_ATTEMPTS {
