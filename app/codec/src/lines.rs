@@ -56,7 +56,10 @@ impl LineSplitter {
     ///
     /// Takes from the front of `chunk` what it has looked at. `None`: the chunk
     /// is used up, and what it began is kept.
-    pub fn next_line<'a>(&'a mut self, chunk: &mut &'a [u8]) -> Option<Result<&'a [u8], Oversize>> {
+    pub fn next_line<'a, 'chunk: 'a>(
+        &'a mut self,
+        chunk: &mut &'chunk [u8],
+    ) -> Option<Result<&'a [u8], Oversize>> {
         match self.find_line(chunk)? {
             Found::Whole(line) => Some(Ok(without_return(line))),
             Found::Tail => Some(Ok(without_return(&self.tail))),

@@ -18,6 +18,7 @@ mod section;
 mod settings;
 mod show;
 mod sources;
+mod timing;
 mod topics;
 mod tree;
 
@@ -34,6 +35,7 @@ pub use settings::{
 pub use sources::{
     Backoff, Clock, FileLink, Format, Link, MqttLink, Parity, SerialLink, SourceConfig,
 };
+pub use timing::{BudgetConfig, LadderConfig, ThreadsConfig};
 pub(crate) use topics::check_level;
 pub use topics::{SensorTemplate, TopicPattern};
 
@@ -46,6 +48,12 @@ use tree::{File, Origin, Table};
 pub struct Config {
     /// `[device]`
     pub device: DeviceConfig,
+    /// `[budget]`
+    pub budget: BudgetConfig,
+    /// `[ladder]`
+    pub ladder: LadderConfig,
+    /// `[threads]`
+    pub threads: ThreadsConfig,
     /// `[mqtt]`
     pub mqtt: MqttConfig,
     /// `[broker]`
@@ -117,6 +125,22 @@ impl Config {
         }
     }
 
+    /// How long a reading may wait to be served before it is shed: half of what
+    /// the keeper leaves of the deadline, so that the model has the other half.
+    /// Microseconds.
+    pub fn wait_us_max(&self) -> u64 {
+        let deadline_us = (self.device.deadline_ms * 1e3) as u64;
+        deadline_us.saturating_sub(self.budget.keeper_margin_us()) / 2
+    }
+
+    /// The priorities that sources have, each once, the lowest first.
+    pub fn priorities(&self) -> Vec<u8> {
+        let mut priorities: Vec<u8> = self.sources.iter().map(|s| s.priority).collect();
+        priorities.sort_unstable();
+        priorities.dedup();
+        priorities
+    }
+
     /// The configuration as it was loaded, complete, each key with the place that set it.
     ///
     /// It is TOML again; relative paths are left as they were written.
@@ -147,6 +171,10 @@ impl Config {
 fn read(tree: Table, at: &Origin, errors: &mut Vec<ConfigError>) -> Config {
     let mut root = Section::root(&tree, at, errors);
     let device = root.table("device", DeviceConfig::read);
+    let deadline_ms = device.deadline_ms;
+    let budget = root.table("budget", |section| BudgetConfig::read(section, deadline_ms));
+    let ladder = root.table("ladder", LadderConfig::read);
+    let threads = root.table("threads", ThreadsConfig::read);
     let mqtt = root.table("mqtt", MqttConfig::read);
     let broker = root.table("broker", BrokerConfig::read);
     let events = root.table("events", EventsConfig::read);
@@ -157,6 +185,9 @@ fn read(tree: Table, at: &Origin, errors: &mut Vec<ConfigError>) -> Config {
     root.finish();
     Config {
         device,
+        budget,
+        ladder,
+        threads,
         mqtt,
         broker,
         events,

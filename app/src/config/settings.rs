@@ -171,6 +171,11 @@ pub struct ModelConfig {
     pub name: String,
     /// Where its bundle is.
     pub bundle: BundlePath,
+    /// The bundle of the version before, which answers, flagged stale, while
+    /// this one cannot.
+    pub previous: Option<BundlePath>,
+    /// Whether equal features in a row reuse the scores of the first.
+    pub is_cached: bool,
 }
 
 /// Where a bundle is; the key `path` of `[[models]]`.
@@ -186,9 +191,19 @@ impl ModelConfig {
     pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
         let folder = section.folder_of("path");
         let bundle = section.parsed("path", |text| parse_bundle(text, folder));
+        let folder = section.folder_of("previous");
+        let previous = section.text_or_absent("previous");
+        let previous = match previous.as_str() {
+            "" => None,
+            text => parse_bundle(text, folder)
+                .map_err(|message| section.wrong("previous", message))
+                .ok(),
+        };
         Self {
             name: section.parsed("name", not_empty).unwrap_or_default(),
             bundle: bundle.unwrap_or_else(|| BundlePath::Builtin(String::new())),
+            previous,
+            is_cached: section.boolean_or_none("cache").unwrap_or(false),
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct SourceConfig {
     pub model: String,
     /// What the timestamps mean.
     pub clock: Clock,
+    /// Under overload, sources with a lower priority are shed first: 0 to 9.
+    pub priority: u8,
     /// More readings in a second are rejected; 0: no limit. At most 1 000 000.
     pub readings_per_second_max: u32,
     /// A longer payload or line is rejected, in bytes: 16 to [`hark_codec::PAYLOAD_MAX`].

@@ -31,6 +31,15 @@ impl<'t> Section<'t, '_> {
         Some(self.text(key)).filter(|text| !text.is_empty())
     }
 
+    /// A string that may be absent, which is as good as empty.
+    pub(in crate::config) fn text_or_absent(&mut self, key: &'static str) -> String {
+        if self.table.contains_key(key) {
+            return self.text(key);
+        }
+        self.asked.push(key);
+        String::new()
+    }
+
     /// A string that `parse` accepts; its error says what would be right.
     pub(in crate::config) fn parsed<T, E: Display>(
         &mut self,

@@ -48,6 +48,7 @@ pub(in crate::config) fn read_defaults(section: &mut Section<'_, '_>) {
 struct Common {
     model: String,
     clock: Clock,
+    priority: u8,
     readings_per_second_max: u32,
     payload_bytes_max: usize,
     mapping: MappingConfig,
@@ -63,6 +64,7 @@ impl Common {
         Self {
             model: section.text("model"),
             clock: section.word("clock", &clocks),
+            priority: section.integer("priority", 0..=9),
             readings_per_second_max: section.integer("readings_per_second_max", 0..=1_000_000),
             payload_bytes_max: section.integer("payload_bytes_max", 16..=hark_codec::PAYLOAD_MAX),
             mapping: section.table("mapping", mapping::read),
@@ -105,6 +107,7 @@ impl SourceConfig {
             name,
             model: common.model,
             clock: common.clock,
+            priority: common.priority,
             readings_per_second_max: common.readings_per_second_max,
             payload_bytes_max: common.payload_bytes_max,
             mapping: common.mapping,
