@@ -5,35 +5,57 @@
 //! Stopping goes downstream: sources, then the outputs that they feed, then
 //! the publisher, so that nothing accepted is left behind.
 
-use crate::bundle::ModelBundle;
-use crate::config::{Config, Link, check_level};
+use crate::bundle::Rungs;
+use crate::config::{Config, Link, ThreadsConfig, check_level};
 use crate::event_log::EventLog;
-use crate::hot_path::{HotPath, SourceResult, histogram};
+use crate::fault::Injection;
+use crate::hot_path::{HotPath, SourceResult};
 use crate::mqtt::{Broker, Outbox, Publisher, PublisherSettings};
-use crate::report::{self, Event, OnVerdict, OutputSettings, Outputs, Reporter, Stdout};
+use crate::report::{
+    self, Event, OnVerdict, OutputSettings, Outputs, Reporter, Stdout, VerdictSettings, Verdicts,
+};
+use crate::shift::{self, Loader, Served, Shard};
 use crate::shutdown::{self, Shutdown, ShutdownSender};
-use crate::source::Source;
-use crate::summary::{Latency, SourceSummary, Summary};
+use crate::source::Feed;
+use crate::summary::Summary;
 use anyhow::Context;
-use hark_hal::Clock;
+use hark_hal::{Clock, Realtime};
+use hark_keeper::Keeper;
 use std::collections::BTreeMap;
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a stop waits for a source: for a connect that is under way, and for
+/// a model that the keeper has not given up yet.
+const STOP_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How an appliance shows itself.
+#[derive(Default)]
 pub struct Presentation {
     /// What goes to standard output.
     pub stdout: Stdout,
-    /// Called with each verdict on the output thread.
+    /// Called with each verdict on the verdict thread.
     pub on_verdict: Option<OnVerdict>,
+    /// What is done to the active models, for demonstrations.
+    pub fault: Option<Injection>,
 }
+
+/// Makes the feed of a source; what [`Feed::new`] does unless a benchmark has
+/// a feed of its own.
+pub type MakeFeed<'a> =
+    dyn FnMut(usize, &mut HotPath, Option<&Broker>) -> anyhow::Result<Feed> + 'a;
 
 /// A running appliance.
 pub struct Appliance {
     deadline_us: u64,
-    sources: Vec<JoinHandle<SourceResult>>,
+    sources: Vec<Served>,
+    /// Ended sources' results, by the index of the source.
+    results: Vec<Option<SourceResult>>,
+    keeper: Keeper,
     stop_sources: ShutdownSender,
     reporter: Reporter,
     outputs: Outputs,
+    verdicts: Option<Verdicts>,
     publisher: Option<(Publisher, Outbox, ShutdownSender)>,
 }
 
@@ -43,41 +65,81 @@ impl Appliance {
     /// # Errors
     /// What cannot be opened, and where it is configured.
     pub fn start(config: &Config, presentation: Presentation) -> anyhow::Result<Self> {
+        let sources = &config.sources;
+        Self::start_with(config, presentation, &mut |index, hot_path, broker| {
+            Feed::new(&sources[index], config, hot_path, broker)
+        })
+    }
+
+    /// As [`Appliance::start`], with feeds that `make_feed` makes.
+    ///
+    /// # Errors
+    /// As [`Appliance::start`].
+    pub fn start_with(
+        config: &Config,
+        presentation: Presentation,
+        make_feed: &mut MakeFeed<'_>,
+    ) -> anyhow::Result<Self> {
         if config.broker.embedded {
             crate::broker::start(config.broker.listen, config.mqtt.protocol)?;
         }
         let device = device_name(config)?;
-        let wants_verdicts = config.mqtt.verdicts && config.mqtt.enabled;
-        let wants_verdicts = wants_verdicts || presentation.on_verdict.is_some();
-        let (reporter, reports) = report::channel(wants_verdicts);
-        let sources = make_sources(config, &device, &reporter)?;
+        let publishes_verdicts = config.mqtt.verdicts && config.mqtt.enabled;
+        let wants_verdicts = publishes_verdicts || presentation.on_verdict.is_some();
+        let (reporter, reports, verdicts) = report::channel();
+        let reporter = if wants_verdicts {
+            reporter
+        } else {
+            reporter.without_verdicts()
+        };
+        let rungs = open_rungs(config, presentation.fault.as_ref())?;
+        let clock = Clock::start();
+        let (stop_sources, shutdown) = shutdown::channel();
+        let mut start = Start {
+            config,
+            device: &device,
+            rungs: &rungs,
+            reporter: &reporter,
+            clock,
+            shutdown,
+        };
+        let shards = start.make_shards(make_feed)?;
+        let root = format!("{}/{device}", config.mqtt.root);
         let publisher = start_publisher(config, &device)?;
-        let mqtt = publisher.as_ref().map(|(_, outbox, _)| {
-            let root = format!("{}/{device}", config.mqtt.root);
-            (outbox.clone(), root)
-        });
-        let outputs = Outputs::start(
-            OutputSettings {
-                log: open_log(config)?,
-                mqtt,
-                publishes_verdicts: config.mqtt.verdicts,
-                stdout: presentation.stdout,
-                on_verdict: presentation.on_verdict,
-            },
-            reports,
-        )
-        .context("starting the output thread")?;
+        let mqtt = publisher
+            .as_ref()
+            .map(|(_, outbox, _)| (outbox.clone(), root.clone()));
+        let log = open_log(config)?;
+        let settings = OutputSettings {
+            log,
+            mqtt,
+            stdout: presentation.stdout,
+        };
+        let outputs = Outputs::start(settings, reports).context("starting the output thread")?;
+        let settings = VerdictSettings {
+            mqtt: publishes_verdicts
+                .then(|| anyhow::Ok((start.verdict_broker()?, root)))
+                .transpose()?,
+            on_verdict: presentation.on_verdict,
+        };
+        let verdicts = wants_verdicts.then(|| Verdicts::start(settings, verdicts));
+        let verdicts = verdicts
+            .transpose()
+            .context("starting the verdict thread")?;
         reporter.report(Event::Started {
             version: env!("CARGO_PKG_VERSION"),
-            device,
+            device: device.clone(),
         });
-        let (stop_sources, shutdown) = shutdown::channel();
+        let (sources, keeper) = start.serve(shards)?;
         Ok(Self {
             deadline_us: (config.device.deadline_ms * 1e3) as u64,
-            sources: spawn_sources(sources, &shutdown)?,
+            results: sources.iter().map(|_| None).collect(),
+            sources,
+            keeper,
             stop_sources,
             reporter,
             outputs,
+            verdicts,
             publisher,
         })
     }
@@ -88,66 +150,182 @@ impl Appliance {
     }
 
     /// Whether every source has ended, as files do.
-    pub fn has_ended(&self) -> bool {
-        self.sources.iter().all(JoinHandle::is_finished)
+    pub fn has_ended(&mut self) -> bool {
+        self.take_results(Duration::ZERO);
+        self.results.iter().all(Option::is_some)
+    }
+
+    /// Takes in the results of sources that end within `wait`.
+    fn take_results(&mut self, wait: Duration) {
+        let until = Instant::now() + wait;
+        for (served, result) in self.sources.iter().zip(&mut self.results) {
+            if result.is_some() {
+                continue;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            match served.result.recv_timeout(left) {
+                Ok(Some(ended)) => *result = Some(ended),
+                Ok(None) => {
+                    tracing::error!("{} panicked; its readings are not counted", served.name);
+                }
+                Err(_) => {}
+            }
+        }
     }
 
     /// Stops everything, downstream, and sums up.
-    pub fn stop(self) -> Summary {
+    pub fn stop(mut self) -> Summary {
         self.stop_sources.request();
-        let results: Vec<_> = self.sources.into_iter().filter_map(join_source).collect();
+        self.take_results(STOP_TIMEOUT);
+        let abandoned = self
+            .sources
+            .iter()
+            .map(|served| served.post.abandoned())
+            .sum();
+        for (served, result) in self.sources.iter().zip(&self.results) {
+            if result.is_none() {
+                tracing::error!("{} does not end; its readings are not counted", served.name);
+            }
+        }
+        // Without the keeper nobody hands a shard over: who stands by goes.
+        drop(self.keeper);
+        drop(self.sources);
         self.reporter.report(Event::Stopped);
         drop(self.reporter);
         let mut outputs = self.outputs.join();
+        outputs.verdicts_dropped = self.verdicts.map_or(0, Verdicts::stop);
         if let Some((publisher, outbox, stop)) = self.publisher {
             stop.request();
             publisher.join();
             outputs.mqtt = outbox.counts();
         }
+        let results: Vec<_> = self.results.into_iter().flatten().collect();
         Summary {
             outputs,
-            ..summarise(self.deadline_us, results)
+            threads_abandoned: abandoned,
+            ..Summary::of(self.deadline_us, results)
         }
     }
 }
 
-fn join_source(thread: JoinHandle<SourceResult>) -> Option<SourceResult> {
-    let name = thread.thread().name().unwrap_or("source").to_owned();
-    thread
-        .join()
-        .inspect_err(|_| tracing::error!("{name} panicked; its readings are not in the summary"))
-        .ok()
+/// What starting the sources takes.
+struct Start<'a> {
+    config: &'a Config,
+    device: &'a str,
+    rungs: &'a BTreeMap<&'a str, Arc<Rungs>>,
+    reporter: &'a Reporter,
+    clock: Clock,
+    shutdown: Shutdown,
 }
 
-fn summarise(deadline_us: u64, results: Vec<SourceResult>) -> Summary {
-    let mut summary = Summary {
-        deadline_us,
-        ..Summary::default()
-    };
-    let (mut latency_ns, mut inference_ns) = (histogram(), histogram());
-    for (index, result) in results.into_iter().enumerate() {
-        if index == 0 {
-            summary.model = (*result.identity).clone();
-        }
-        latency_ns
-            .add(&result.latency_ns)
-            .expect("histograms have the same bounds");
-        inference_ns
-            .add(&result.inference_ns)
-            .expect("histograms have the same bounds");
-        summary.add_counters(&result.counters);
-        let source = SourceSummary {
-            sensors: result.sensors as u64,
-            connects: result.connects,
-            link_losses: result.link_losses,
-            examples: result.examples.into_iter().collect(),
-            ..SourceSummary::of(&result.counters)
+impl Start<'_> {
+    /// Makes every source with its own instances of its models.
+    fn make_shards(&mut self, make_feed: &mut MakeFeed<'_>) -> anyhow::Result<Vec<Box<Shard>>> {
+        let config = self.config;
+        let make = |(index, source): (usize, &crate::config::SourceConfig)| {
+            let rungs = Arc::clone(&self.rungs[source.model.as_str()]);
+            let reporter = self.reporter.clone();
+            let mut hot_path = HotPath::new(source, config, rungs, reporter, self.clock)?;
+            let broker = match &source.link {
+                Link::Mqtt(link) => {
+                    let id = format!("{}-{}", client_id(config, self.device), source.name);
+                    Some(Broker::new(&config.mqtt, config.broker_of(link), id)?)
+                }
+                Link::Serial(_) | Link::File(_) => None,
+            };
+            let feed = make_feed(index, &mut hot_path, broker.as_ref())?;
+            Ok(Box::new(Shard {
+                hot_path,
+                feed,
+                shutdown: self.shutdown.clone(),
+            }))
         };
-        summary.sources.insert(result.source.to_string(), source);
+        config.sources.iter().enumerate().map(make).collect()
     }
-    summary.verdict_latency_us = Latency::of(&latency_ns);
-    summary.inference_us = Latency::of(&inference_ns);
-    summary
+
+    /// Starts the threads of every source, and the keeper that watches them.
+    fn serve(&self, shards: Vec<Box<Shard>>) -> anyhow::Result<(Vec<Served>, Keeper)> {
+        let config = self.config;
+        let realtime = realtime(&config.threads);
+        if let Err(refused) = realtime.prepare_process() {
+            tracing::warn!("memory is not locked: {refused}");
+        }
+        let loader = Loader::start().context("starting the loader's thread")?;
+        let mut sources = Vec::new();
+        for (index, shard) in shards.into_iter().enumerate() {
+            let settings = shift::Settings {
+                index,
+                abandoned_max: config.ladder.threads_abandoned_max,
+                realtime: realtime.clone(),
+                rungs: Arc::clone(&self.rungs[config.sources[index].model.as_str()]),
+                loader: loader.clone(),
+                reporter: self.reporter.clone().without_verdicts(),
+            };
+            sources.push(shift::serve(shard, settings)?);
+        }
+        let keeper = self
+            .start_keeper(&sources)
+            .context("starting the keeper's thread")?;
+        Ok((sources, keeper))
+    }
+
+    fn start_keeper(&self, sources: &[Served]) -> std::io::Result<Keeper> {
+        let posts: Vec<_> = sources
+            .iter()
+            .map(|served| (Arc::clone(&served.post), served.relief.clone()))
+            .collect();
+        let slots = sources
+            .iter()
+            .map(|served| Arc::clone(&served.slot))
+            .collect();
+        // A batch is armed for at least as long as the model may take, so that
+        // a look every quarter of the margin sees it in time.
+        let margin_us = self.config.budget.keeper_margin_us();
+        let tick = Duration::from_micros((margin_us / 4).max(KEEPER_TICK_US_MIN));
+        let priority = self.config.threads.fifo_priority;
+        let clock = self.clock;
+        Keeper::start(
+            slots,
+            tick,
+            move || prepare_keeper(priority),
+            move || clock.now_us(),
+            move |index, mut shard: Box<Shard>| {
+                let (post, relief) = &posts[index];
+                shard.hot_path.handle_hang();
+                post.handle_taken_over();
+                // There is one shard, so there is room for it.
+                relief.try_send(shard).ok();
+            },
+        )
+    }
+
+    fn verdict_broker(&self) -> anyhow::Result<Broker> {
+        let id = format!("{}-verdicts", client_id(self.config, self.device));
+        Broker::new(&self.config.mqtt, own_broker(self.config), id)
+    }
+}
+
+/// The keeper looks no more often than this, microseconds.
+const KEEPER_TICK_US_MIN: u64 = 100;
+
+fn realtime(threads: &ThreadsConfig) -> Realtime {
+    Realtime {
+        cores: threads.cores.clone(),
+        fifo_priority: threads.fifo_priority,
+        locks_memory: threads.locks_memory,
+        prefault_stack_bytes: threads.prefault_stack_bytes,
+    }
+}
+
+/// The keeper must be scheduled before those that it watches.
+fn prepare_keeper(fifo_priority: Option<u8>) {
+    let realtime = Realtime {
+        fifo_priority: fifo_priority.map(|priority| priority + 1),
+        ..Realtime::default()
+    };
+    for refused in realtime.prepare_thread(0) {
+        tracing::warn!("keeper: {refused}");
+    }
 }
 
 /// The configured name of the device, or the host's.
@@ -163,35 +341,27 @@ fn device_name(config: &Config) -> anyhow::Result<String> {
     Ok(name)
 }
 
-/// Opens every bundle, and makes every source with its own instance of its model.
-fn make_sources(config: &Config, device: &str, reporter: &Reporter) -> anyhow::Result<Vec<Source>> {
-    let bundles = open_bundles(config)?;
-    let clock = Clock::start();
-    let sources = config.sources.iter().map(|source| {
-        let bundle = &bundles[source.model.as_str()];
-        let hot_path = HotPath::new(source, &config.device, bundle, reporter.clone(), clock)?;
-        let broker = match &source.link {
-            Link::Mqtt(link) => Some(Broker::new(
-                &config.mqtt,
-                config.broker_of(link),
-                format!("{}-{}", client_id(config, device), source.name),
-            )?),
-            Link::Serial(_) | Link::File(_) => None,
-        };
-        Source::new(source.clone(), hot_path, broker)
-    });
-    sources.collect()
+/// The models that a source uses, by their names.
+fn open_rungs<'a>(
+    config: &'a Config,
+    fault: Option<&Injection>,
+) -> anyhow::Result<BTreeMap<&'a str, Arc<Rungs>>> {
+    let is_used = |name: &str| config.sources.iter().any(|source| source.model == name);
+    let used = config.models.iter().filter(|model| is_used(&model.name));
+    used.map(|model| {
+        let rungs = Rungs::open(model)?.with_fault(fault.cloned());
+        Ok((model.name.as_str(), Arc::new(rungs)))
+    })
+    .collect()
 }
 
-/// The bundles of all models that a source uses, by the model's name.
-fn open_bundles(config: &Config) -> anyhow::Result<BTreeMap<&str, ModelBundle>> {
-    let is_used = |name: &str| config.sources.iter().any(|source| source.model == name);
-    config
-        .models
-        .iter()
-        .filter(|model| is_used(&model.name))
-        .map(|model| Ok((model.name.as_str(), ModelBundle::open(model)?)))
-        .collect()
+/// The broker of `[mqtt]`.
+fn own_broker(config: &Config) -> crate::config::BrokerAddress {
+    crate::config::BrokerAddress {
+        host: config.mqtt.host.clone(),
+        port: config.mqtt.port,
+        protocol: config.mqtt.protocol,
+    }
 }
 
 fn client_id(config: &Config, device: &str) -> String {
@@ -201,20 +371,6 @@ fn client_id(config: &Config, device: &str) -> String {
     }
 }
 
-fn spawn_sources(
-    sources: Vec<Source>,
-    shutdown: &Shutdown,
-) -> anyhow::Result<Vec<JoinHandle<SourceResult>>> {
-    let spawn = |(index, source): (usize, Source)| {
-        let shutdown = shutdown.clone();
-        std::thread::Builder::new()
-            .name(format!("source-{index}"))
-            .spawn(move || source.run(shutdown))
-            .context("starting a source's thread")
-    };
-    sources.into_iter().enumerate().map(spawn).collect()
-}
-
 fn start_publisher(
     config: &Config,
     device: &str,
@@ -222,17 +378,12 @@ fn start_publisher(
     if !config.mqtt.enabled {
         return Ok(None);
     }
-    let address = crate::config::BrokerAddress {
-        host: config.mqtt.host.clone(),
-        port: config.mqtt.port,
-        protocol: config.mqtt.protocol,
-    };
     let status = |state: &str| {
         let version = env!("CARGO_PKG_VERSION");
         serde_json::json!({ "state": state, "device": device, "version": version }).to_string()
     };
     let settings = PublisherSettings {
-        broker: Broker::new(&config.mqtt, address, client_id(config, device))?,
+        broker: Broker::new(&config.mqtt, own_broker(config), client_id(config, device))?,
         status_topic: format!("{}/{device}/status", config.mqtt.root),
         online: status("online"),
         offline: status("offline"),

@@ -5,7 +5,7 @@
 //! checked in full here: readings to features and outputs to score by the
 //! engine, features to outputs by the backend that will run the model.
 
-use crate::config::{BundlePath, ModelConfig};
+use crate::config::BundlePath;
 use crate::report::ModelIdentity;
 use anyhow::{Context, bail, ensure};
 use hark_engine::{Engine, Limits, NodeClock, Now, Output, PipelineSpec, Reading, Step};
@@ -14,8 +14,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 mod builtin;
+mod rungs;
 
-pub use builtin::BUILTIN;
+pub use builtin::{BUILTIN, files as builtin_files};
+pub use rungs::{Refused, Rungs};
 
 /// An opened bundle, with a pipeline that can be served.
 pub struct ModelBundle {
@@ -35,16 +37,12 @@ impl ModelBundle {
     ///
     /// # Errors
     /// Which bundle, which file, and what is wrong with it.
-    pub fn open(model: &ModelConfig) -> anyhow::Result<Self> {
-        let bundle = match &model.bundle {
-            BundlePath::Folder(folder) => return Self::open_folder(folder),
-            BundlePath::Builtin(name) => {
-                let files = builtin::files(name)?;
-                Bundle::embedded(files)
-            }
-        };
-        let bundle = bundle.with_context(|| format!("model {}", model.name))?;
-        Self::checked(bundle).with_context(|| format!("model {}", model.name))
+    pub fn open(path: &BundlePath) -> anyhow::Result<Self> {
+        match path {
+            BundlePath::Folder(folder) => Self::open_folder(folder),
+            BundlePath::Builtin(name) => Self::checked(Bundle::embedded(builtin::files(name)?)?)
+                .with_context(|| format!("builtin:{name}")),
+        }
     }
 
     /// Opens the bundle in a folder.
@@ -79,6 +77,11 @@ impl ModelBundle {
     /// The pipeline that the bundle declares.
     pub fn pipeline(&self) -> &PipelineSpec {
         &self.bundle.manifest().pipeline
+    }
+
+    /// When the model expires by its manifest, microseconds since 1970.
+    pub fn expires_utc_us(&self) -> Option<i64> {
+        self.bundle.manifest().model.expires_utc_us()
     }
 
     /// The first variant that works here, golden vectors and all.
@@ -145,7 +148,7 @@ impl ModelBundle {
         readings: &[Vec<f32>],
         infer: &mut dyn Infer,
     ) -> anyhow::Result<(Vec<f32>, f32)> {
-        let mut engine = Engine::new(self.pipeline(), golden_limits())?;
+        let mut engine = Engine::with_model(self.pipeline(), RECORDED)?;
         let sensor = engine.sensor("golden").expect("there is room for one");
         let mut outputs = vec![0.0; infer.outputs()];
         let mut last = None;
@@ -158,12 +161,12 @@ impl ModelBundle {
                 mono_us: (index as f64 * period_us) as u64,
                 utc_us: 0,
             };
-            if let Step::Settled(outcome) = engine.handle_reading(sensor, &reading, now)
+            if let Step::Settled(outcome) = engine.handle_reading(sensor, &reading, now, |_| {})
                 && index + 1 == readings.len()
             {
                 bail!("its last reading is not due: {outcome:?}");
             }
-            let Some(job) = engine.poll_inference() else {
+            let Some(job) = engine.poll_inference(now) else {
                 continue;
             };
             let (ticket, features) = (job.ticket, job.features.to_vec());
@@ -179,25 +182,22 @@ impl ModelBundle {
     }
 }
 
-fn golden_limits() -> Limits {
-    Limits {
-        sensors_max: 1,
-        deadline_us: u64::MAX,
-        keeper_margin_us: 0,
-        readings_per_second_max: 0,
-        clock: NodeClock::None,
-    }
-}
+/// The limits under which recorded readings are served one by one: none.
+pub const RECORDED: Limits = Limits {
+    sensors_max: 1,
+    deadline_us: u64::MAX,
+    keeper_margin_us: 0,
+    readings_per_second_max: 0,
+    clock: NodeClock::None,
+    is_caching: false,
+};
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn builtin(name: &str) -> anyhow::Result<ModelBundle> {
-        ModelBundle::open(&ModelConfig {
-            name: name.to_owned(),
-            bundle: BundlePath::Builtin(name.to_owned()),
-        })
+        ModelBundle::open(&BundlePath::Builtin(name.to_owned()))
     }
 
     #[test]

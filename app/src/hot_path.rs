@@ -1,20 +1,31 @@
-//! The hot path of one source: decoded reading in, verdict out, inline on the
-//! source's own thread.
+//! The hot path of one source: decoded reading in, verdict out, on the thread
+//! that read it.
 //!
 //! A source hands over each reading with the [`Receipt`] of the read that
-//! completed it. Nothing here waits; everything slower is reached through the
-//! reporter's bounded channels.
+//! completed it. Nothing here waits or, in the steady state, allocates;
+//! everything slower is reached through the reporter's bounded channels.
+//!
+//! Models are run by the [`shift`](crate::shift), which may have to give up the
+//! thread: it takes a loaded [`Runner`] from [`HotPath::start_inference`] and
+//! brings it back to [`HotPath::finish_inference`].
 
-use crate::bundle::{LoadedModel, ModelBundle};
-use crate::config::{Clock as ClockConfig, DeviceConfig, SourceConfig, check_level};
+mod runner;
+mod stages;
+
+pub use runner::{Ran, Runner};
+pub(crate) use stages::histogram;
+pub use stages::{StageResult, Stages};
+
+use crate::bundle::{Refused, Rungs};
+use crate::config::{Clock as ClockConfig, Config, SourceConfig, check_level};
 use crate::report::{AlertReport, Event, ModelIdentity, Reporter};
 use hark_engine::{
-    Counters, Engine, Fault, Limits, NodeClock, Now, Output, REASONS, Reading, Rejection, Schema,
-    SensorId,
+    Counters, Engine, Hang, LadderStep, Limits, Load, LoadFigures, NodeClock, Now, Outcome, Output,
+    PENDING_MAX, REASONS, Reading, Rejection, Rung, Schema, SensorId, Stage, Step,
 };
 use hark_hal::{Clock, wall_us};
-use hark_models::Infer;
 use hdrhistogram::Histogram;
+use std::collections::VecDeque;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,8 +34,10 @@ use std::time::Instant;
 const SENSOR_NAME_MAX: usize = 64;
 /// Bytes of a rejected payload that are kept as an example.
 const EXAMPLE_BYTES: usize = 64;
-/// The longest latency that is told apart, nanoseconds: a minute.
-const LATENCY_NS_MAX: u64 = 60_000_000_000;
+/// The rungs of the ladder that run a model: those before the rule.
+const MODEL_RUNGS: usize = Rung::Rule as usize;
+/// The weight of the newest run in what a row is taken to cost.
+const COST_ALPHA: f32 = 1.0 / 8.0;
 
 /// When the bytes that completed a reading were returned by their read.
 #[derive(Clone, Copy, Debug)]
@@ -37,21 +50,51 @@ pub struct Receipt {
 pub struct HotPath {
     source: Arc<str>,
     engine: Engine,
-    model: Option<Box<dyn Infer>>,
-    identity: Arc<ModelIdentity>,
-    model_outputs: Box<[f32]>,
+    /// The instance of each model rung that is here, by [`Rung`].
+    runners: [Option<Runner>; MODEL_RUNGS],
+    rungs: Arc<Rungs>,
+    /// Of the active model, and of the previous one.
+    identities: [Arc<ModelIdentity>; 2],
+    /// Arrivals of the windows that wait for a model: microseconds of the
+    /// engine's clock, and the moment itself.
+    arrivals: VecDeque<(u64, Instant)>,
+    /// Of the batch that is running, in the order of its tickets.
+    running: Vec<Instant>,
+    /// The instances that stuck threads hold, with the loans they went out
+    /// with; no more than threads may be abandoned.
+    hangs: Vec<(Hang, u64)>,
+    loans: u64,
+    last_refusal: String,
+    /// What a row of a batch costs, microseconds, by [`Rung`].
+    cost_us: [f32; MODEL_RUNGS],
+    deadline_us: u64,
     /// By [`SensorId::index`].
     names: Vec<Arc<str>>,
     clock: Clock,
     /// Added to the clock while a file is replayed, so that the engine sees
     /// the time of the recording. Microseconds.
     shift_us: i64,
+    /// The wall clock at the last receipt.
+    utc_us: i64,
+    keeper_margin_us: u64,
+    stages: Stages,
+    load: Load,
     latency_ns: Histogram<u64>,
     inference_ns: Histogram<u64>,
     examples: [Option<String>; REASONS],
     link_losses: u64,
     connects: u64,
+    allocations: Allocations,
     reporter: Reporter,
+}
+
+/// Allocations of this thread since the last new sensor, the model runtime's
+/// left out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Allocations {
+    from: u64,
+    by_models: u64,
+    readings: u64,
 }
 
 /// What is left of a source when it has ended.
@@ -70,56 +113,87 @@ pub struct SourceResult {
     pub latency_ns: Histogram<u64>,
     /// Of the model alone, nanoseconds.
     pub inference_ns: Histogram<u64>,
+    /// By [`Stage::index`].
+    pub stages: Vec<StageResult>,
+    /// Arrivals and capacity over the last seconds.
+    pub load: LoadFigures,
     /// The first rejection of each reason.
     pub examples: Vec<(&'static str, String)>,
-    /// The model that answered.
+    /// The active model.
     pub identity: Arc<ModelIdentity>,
+    /// The rung that stood at the end.
+    pub rung: Rung,
+    /// Allocations for each reading since the last new sensor, without the
+    /// model runtime's; None before the first reading after it.
+    pub allocations_per_reading: Option<f64>,
+    /// Processor time of the thread that ended, its abandoned ones left out.
+    pub cpu: std::time::Duration,
 }
 
 impl HotPath {
-    /// The hot path of `source` with its own instance of the model.
+    /// The hot path of `source` with its own instances of the models.
     ///
-    /// A model that does not load is an event and not an error: the rule
+    /// A model that does not load is an event and not an error: a lower rung
     /// answers in its place.
     ///
     /// # Errors
     /// If the pipeline cannot be served at all.
     pub fn new(
         source: &SourceConfig,
-        device: &DeviceConfig,
-        bundle: &ModelBundle,
+        config: &Config,
+        rungs: Arc<Rungs>,
         reporter: Reporter,
         clock: Clock,
     ) -> anyhow::Result<Self> {
-        let name: Arc<str> = source.name.as_str().into();
-        let engine = Engine::new(bundle.pipeline(), limits(source, device))?;
-        let (model, identity) = match bundle.load() {
-            Ok(LoadedModel { infer, identity }) => (Some(infer), identity),
-            Err(error) => {
-                let reason = format!("{error:#}");
-                tracing::error!("{name}: the rule answers, the model does not: {reason}");
-                let source = Arc::clone(&name);
-                reporter.report(Event::ModelRefused { source, reason });
-                (None, Arc::new(bundle.identity("")))
-            }
-        };
-        let outputs = model.as_ref().map_or(0, |m| m.outputs());
-        Ok(Self {
-            source: name,
+        let limits = limits(source, config, &rungs);
+        let policy = config.ladder.policy;
+        let engine = Engine::new(rungs.pipeline(), limits, policy, rungs.models())?;
+        let mut hot_path = Self {
+            source: source.name.as_str().into(),
             engine,
-            model,
-            identity,
-            model_outputs: vec![0.0; outputs].into(),
+            runners: [const { None }; MODEL_RUNGS],
+            identities: [Rung::Model, Rung::Previous].map(|rung| rungs.identity(rung)),
+            rungs,
+            arrivals: VecDeque::with_capacity(PENDING_MAX + 1),
+            running: Vec::with_capacity(PENDING_MAX),
+            hangs: Vec::with_capacity(config.ladder.threads_abandoned_max),
+            loans: 0,
+            last_refusal: String::new(),
+            cost_us: [0.0; MODEL_RUNGS],
+            deadline_us: limits.deadline_us,
             names: Vec::new(),
             clock,
             shift_us: 0,
+            utc_us: 0,
+            keeper_margin_us: limits.keeper_margin_us,
+            stages: Stages::new(&config.budget),
+            load: Load::default(),
             latency_ns: histogram(),
             inference_ns: histogram(),
             examples: [const { None }; REASONS],
             link_losses: 0,
             connects: 0,
+            allocations: Allocations::default(),
             reporter,
-        })
+        };
+        hot_path.load_models();
+        Ok(hot_path)
+    }
+
+    fn load_models(&mut self) {
+        let rungs = Arc::clone(&self.rungs);
+        for model in rungs.models() {
+            match rungs.load(model.rung) {
+                Ok(runner) => self.take_in(runner),
+                Err(refused) => self.handle_refused(model.rung, &refused),
+            }
+        }
+    }
+
+    fn take_in(&mut self, runner: Runner) {
+        let rung = runner.rung;
+        self.identities[identity_index(rung)] = Arc::clone(&runner.identity);
+        self.runners[rung as usize] = Some(runner);
     }
 
     /// The source's name.
@@ -133,12 +207,15 @@ impl HotPath {
     }
 
     /// Called when a read has returned.
-    pub fn receive(&self) -> Receipt {
-        let at = Instant::now();
-        let now = Now {
-            mono_us: self.shifted(self.clock.us_at(at)),
-            utc_us: (wall_us() as i64).saturating_add(self.shift_us),
-        };
+    pub fn receive(&mut self) -> Receipt {
+        self.receive_at(Instant::now())
+    }
+
+    /// As [`HotPath::receive`], for what came at `at`.
+    pub fn receive_at(&mut self, at: Instant) -> Receipt {
+        self.stages.begin(at);
+        self.utc_us = (wall_us() as i64).saturating_add(self.shift_us);
+        let now = self.now();
         Receipt { at, now }
     }
 
@@ -147,16 +224,42 @@ impl HotPath {
     /// judges latency by the real one. A row's timestamp is never stale.
     pub fn receive_recorded(&mut self, recorded_us: u64, timestamp_us: Option<i64>) -> Receipt {
         let at = Instant::now();
+        self.stages.begin(at);
         self.shift_us = (recorded_us as i64).saturating_sub(self.clock.us_at(at) as i64);
+        self.utc_us = timestamp_us.unwrap_or(recorded_us as i64);
         let now = Now {
             mono_us: recorded_us,
-            utc_us: timestamp_us.unwrap_or(recorded_us as i64),
+            utc_us: self.utc_us,
         };
         Receipt { at, now }
     }
 
-    fn shifted(&self, mono_us: u64) -> u64 {
-        mono_us.saturating_add_signed(self.shift_us)
+    /// The engine's time of `at`.
+    fn shifted_us(&self, at: Instant) -> u64 {
+        self.clock.us_at(at).saturating_add_signed(self.shift_us)
+    }
+
+    /// The engine's time at the end of the last stage: near enough to now
+    /// while readings are being handled, and free.
+    fn now(&self) -> Now {
+        Now {
+            mono_us: self.shifted_us(self.stages.mark()),
+            utc_us: self.utc_us,
+        }
+    }
+
+    /// The end of the last stage, or the return of the last read.
+    pub fn mark(&self) -> Instant {
+        self.stages.mark()
+    }
+
+    /// How long ago `receipt` was, as of the end of the last stage.
+    /// Microseconds.
+    pub fn waited_us(&self, receipt: &Receipt) -> u64 {
+        self.stages
+            .mark()
+            .saturating_duration_since(receipt.at)
+            .as_micros() as u64
     }
 
     /// The sensor called `name`.
@@ -171,18 +274,34 @@ impl HotPath {
         let id = self.engine.sensor(name)?;
         if id.index() == self.names.len() {
             self.names.push(name.into());
+            self.allocations = Allocations {
+                from: crate::allocations::of_thread(),
+                ..Allocations::default()
+            };
         }
         Ok(id)
     }
 
-    /// Takes in one reading and everything that follows from it.
+    /// Takes in one reading. If its window is due, a model is wanted.
     pub fn handle_reading(&mut self, sensor: SensorId, reading: &Reading, receipt: Receipt) {
-        let step = self.engine.handle_reading(sensor, reading, receipt.now);
-        if let hark_engine::Step::Settled(hark_engine::Outcome::Rejected(reason)) = step {
-            self.note_invalid(sensor, reading, reason);
+        self.stages.end(Stage::Decode);
+        let stages = &mut self.stages;
+        let step = self
+            .engine
+            .handle_reading(sensor, reading, receipt.now, |stage| stages.end(stage));
+        self.allocations.readings += 1;
+        self.load.handle_arrivals(1, receipt.now.mono_us);
+        match step {
+            Step::Pending => self.arrivals.push_back((receipt.now.mono_us, receipt.at)),
+            Step::Settled(outcome) => {
+                self.load
+                    .handle_service(1, self.stages.take_busy_us(), receipt.now.mono_us);
+                if let Outcome::Rejected(reason) = outcome {
+                    self.note_invalid(sensor, reading, reason);
+                }
+            }
         }
-        self.infer();
-        self.emit(receipt);
+        self.emit(Some(receipt.at));
     }
 
     /// Counts a payload that is no reading. `detail` says why, and `payload`
@@ -194,6 +313,12 @@ impl HotPath {
             [] => detail.to_string(),
             _ => format!("{detail}: \"{shown}\""),
         });
+    }
+
+    /// Counts a reading that waited for too long to be worth its work.
+    pub fn handle_shed(&mut self, receipt: &Receipt) {
+        self.engine.handle_shed();
+        self.load.handle_arrivals(1, receipt.now.mono_us);
     }
 
     /// The node of `sensor` has started again.
@@ -219,41 +344,210 @@ impl HotPath {
         });
     }
 
-    fn infer(&mut self) {
-        while let Some(job) = self.engine.poll_inference() {
-            let ticket = job.ticket;
-            let start = Instant::now();
-            let answered = self.model.as_mut().ok_or(Fault).and_then(|model| {
-                model
-                    .infer(job.features, &mut self.model_outputs)
-                    .map_err(|_| Fault)
-            });
-            let end = Instant::now();
-            let outputs = answered.map(|()| &*self.model_outputs);
-            let now_us = self.clock.us_at(end).saturating_add_signed(self.shift_us);
-            self.inference_ns
-                .saturating_record((end - start).as_nanos() as u64);
-            self.engine.handle_outputs(ticket, outputs, now_us);
-        }
+    /// Whether windows wait for a model.
+    pub fn has_waiting(&self) -> bool {
+        self.engine.pending_len() > 0
     }
 
-    fn emit(&mut self, receipt: Receipt) {
+    /// Whether windows wait for a model that can run them, and no more of them
+    /// would fit into its batch, or no more are at hand.
+    pub fn wants_inference(&self, has_more: bool) -> bool {
+        if self.arrivals.is_empty() || !self.engine.wants_inference(self.now()) {
+            return false;
+        }
+        let runner = self.runners.iter().flatten().next();
+        !has_more || self.arrivals.len() >= runner.map_or(1, Runner::batch_max)
+    }
+
+    /// The next batch, and when the keeper shall give it up: microseconds on
+    /// the clock that all threads share.
+    pub fn start_inference(&mut self) -> Option<(Runner, u64)> {
+        let now = self.now();
+        let cost_us = self.cost_us.get(self.engine.current_rung() as usize);
+        let rows = self
+            .engine
+            .batch_len(cost_us.copied().unwrap_or(0.0), now.mono_us);
+        let mut batch: Option<(Runner, u64)> = None;
+        self.running.clear();
+        for _ in 0..rows {
+            if batch.as_ref().is_some_and(|(runner, _)| runner.is_full()) {
+                break;
+            }
+            let Some(job) = self.engine.poll_inference(now) else {
+                break;
+            };
+            let (runner, due_us) = match &mut batch {
+                Some(batch) => batch,
+                empty => {
+                    let runner = self.runners[job.rung as usize].take();
+                    let runner = runner.expect("the engine names rungs that have an instance");
+                    empty.insert((runner, u64::MAX))
+                }
+            };
+            runner.push(job.ticket, job.features);
+            *due_us = (*due_us).min(job.deadline_us.saturating_sub(self.keeper_margin_us));
+            let arrived_us = job.deadline_us.saturating_sub(self.deadline_us);
+            let arrived = take_arrival(&mut self.arrivals, arrived_us);
+            self.running.push(arrived.unwrap_or(self.stages.mark()));
+        }
+        let (mut runner, due_us) = batch?;
+        self.loans += 1;
+        runner.loan = self.loans;
+        Some((
+            runner,
+            due_us.saturating_add_signed(self.shift_us.saturating_neg()),
+        ))
+    }
+
+    /// Takes in what a batch came to, in time.
+    pub fn finish_inference(&mut self, mut runner: Runner, ran: Ran) {
+        let now_us = self.shifted_us(ran.ended);
+        let taken = ran.ended - ran.started;
+        self.note_cost(
+            runner.rung,
+            taken.as_secs_f32() * 1e6 / runner.rows() as f32,
+        );
+        self.allocations.by_models += ran.allocations;
+        self.stages.begin(ran.ended);
+        for (index, (ticket, outputs)) in runner.answers().enumerate() {
+            self.stages
+                .record(Stage::Inference, taken / runner.rows() as u32);
+            self.inference_ns.saturating_record(taken.as_nanos() as u64);
+            let answer = ran.answered.map(|()| outputs);
+            self.engine.handle_outputs(ticket, answer, now_us);
+            self.emit(self.running.get(index).copied());
+        }
+        self.load
+            .handle_service(runner.rows() as u64, self.stages.take_busy_us(), now_us);
+        runner.clear();
+        let rung = runner.rung as usize;
+        self.runners[rung] = Some(runner);
+    }
+
+    /// The keeper has taken over from a thread that is stuck in a model. Called
+    /// on the keeper's thread: it waits for nothing and allocates nothing.
+    pub fn handle_hang(&mut self) {
+        self.stages.begin(Instant::now());
+        let now_us = self.shifted_us(self.stages.mark());
+        let hang = self.engine.handle_hang(now_us);
+        self.hangs.extend(hang.map(|hang| (hang, self.loans)));
+        self.emit(None);
+    }
+
+    /// A thread that was stuck came back with its instance.
+    pub fn handle_late_return(&mut self, mut runner: Runner) {
+        runner.clear();
+        let Some(at) = self.hangs.iter().position(|(_, loan)| *loan == runner.loan) else {
+            return;
+        };
+        let (hang, _) = self.hangs.swap_remove(at);
+        let now_us = self.now().mono_us;
+        if self.engine.handle_late_return(hang, now_us) {
+            let rung = runner.rung as usize;
+            self.runners[rung] = Some(runner);
+        }
+        self.emit(None);
+    }
+
+    /// The rung of which a fresh instance is to be loaded, if one is.
+    pub fn poll_wanted_instance(&mut self) -> Option<Rung> {
+        let now_us = self.now().mono_us;
+        self.engine.poll_wanted_instance(now_us)
+    }
+
+    /// A fresh instance was loaded, or could not be.
+    pub fn handle_loaded(&mut self, rung: Rung, loaded: Result<Runner, Refused>) {
+        let now_us = self.now().mono_us;
+        match loaded {
+            Ok(runner) => {
+                self.take_in(runner);
+                self.engine.handle_instance(rung, now_us);
+            }
+            Err(refused) => self.handle_refused(rung, &refused),
+        }
+        self.emit(None);
+    }
+
+    fn handle_refused(&mut self, rung: Rung, refused: &Refused) {
+        // What stays wrong is said once, not at every try.
+        if refused.text != self.last_refusal {
+            self.last_refusal.clone_from(&refused.text);
+            tracing::error!(
+                "{}: no {} model: {}",
+                self.source,
+                rung.name(),
+                refused.text
+            );
+            self.reporter.report(Event::ModelRefused {
+                source: Arc::clone(&self.source),
+                rung: rung.name(),
+                reason: refused.text.clone(),
+            });
+        }
+        let now_us = self.now().mono_us;
+        self.engine.handle_no_instance(rung, refused.reason, now_us);
+        self.emit(None);
+    }
+
+    /// Whether a thread is at hand that could take over from one that hangs:
+    /// without one no model may be run.
+    pub fn set_relieved(&mut self, is_relieved: bool) {
+        let now_us = self.now().mono_us;
+        self.engine.set_models_allowed(is_relieved, now_us);
+        self.emit(None);
+    }
+
+    /// Time passes without a reading.
+    pub fn handle_idle(&mut self) {
+        self.stages.begin(Instant::now());
+    }
+
+    fn note_cost(&mut self, rung: Rung, cost_us: f32) {
+        let known = &mut self.cost_us[rung as usize];
+        *known = if *known == 0.0 {
+            cost_us
+        } else {
+            *known + COST_ALPHA * (cost_us - *known)
+        };
+    }
+
+    /// Hands over what the engine has to say of windows that came at `arrived`;
+    /// without it their latency is known to the microsecond only.
+    fn emit(&mut self, arrived: Option<Instant>) {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Verdict(verdict) => {
+                    self.stages.end(Stage::Verdict);
                     let name = &self.names[verdict.sensor.index()];
                     self.reporter.report_verdict(name, &verdict);
-                    let latency = receipt.at.elapsed().as_nanos() as u64;
-                    self.latency_ns.saturating_record(latency);
+                    self.stages.end(Stage::Output);
+                    let latency_ns = match arrived {
+                        Some(at) => {
+                            self.stages.mark().saturating_duration_since(at).as_nanos() as u64
+                        }
+                        None => verdict.latency_us * 1000,
+                    };
+                    self.latency_ns.saturating_record(latency_ns);
                 }
                 Output::Alert(alert) => {
-                    let name = &self.names[alert.verdict.sensor.index()];
-                    let report =
-                        AlertReport::new(&alert.verdict, name, &self.source, &self.identity);
+                    let verdict = &alert.verdict;
+                    let name = &self.names[verdict.sensor.index()];
+                    let identity = &self.identities[identity_index(verdict.rung)];
+                    let report = AlertReport::new(verdict, name, &self.source, identity);
                     self.reporter.report(Event::Alert(report));
                 }
+                Output::Step(step) => self.report_step(step),
             }
         }
+    }
+
+    fn report_step(&self, step: LadderStep) {
+        self.reporter.report(Event::Ladder {
+            source: Arc::clone(&self.source),
+            from: step.from.name(),
+            to: step.to.name(),
+            reason: step.reason.name(),
+        });
     }
 
     fn note_invalid(&mut self, sensor: SensorId, reading: &Reading, reason: Rejection) {
@@ -299,7 +593,15 @@ impl HotPath {
         let examples = Rejection::all()
             .zip(self.examples)
             .filter_map(|(reason, example)| Some((reason.name(), example?)));
+        let Allocations {
+            from,
+            by_models,
+            readings,
+        } = self.allocations;
+        let allocated = crate::allocations::of_thread().saturating_sub(from + by_models);
+        let figures_us = self.clock.now_us().saturating_add_signed(self.shift_us);
         SourceResult {
+            load: self.load.figures(figures_us),
             source: self.source,
             counters: self.engine.counters().clone(),
             sensors: self.engine.sensors_len(),
@@ -307,27 +609,47 @@ impl HotPath {
             link_losses: self.link_losses,
             latency_ns: self.latency_ns,
             inference_ns: self.inference_ns,
+            stages: self.stages.finish(),
             examples: examples.collect(),
-            identity: self.identity,
+            identity: Arc::clone(&self.identities[0]),
+            rung: self.engine.current_rung(),
+            allocations_per_reading: (readings > 0).then(|| allocated as f64 / readings as f64),
+            cpu: hark_hal::thread_cpu_time(),
         }
     }
 }
 
-/// Three significant digits, up to a minute.
-pub(crate) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("the bounds are valid constants")
+/// Verdicts of the rule and repeated ones are told with the active model.
+fn identity_index(rung: Rung) -> usize {
+    usize::from(rung == Rung::Previous)
 }
 
-fn limits(source: &SourceConfig, device: &DeviceConfig) -> Limits {
+/// Takes out the arrival at `arrived_us`; older ones were answered by others
+/// than a model.
+fn take_arrival(arrivals: &mut VecDeque<(u64, Instant)>, arrived_us: u64) -> Option<Instant> {
+    while let Some((us, at)) = arrivals.pop_front() {
+        if us == arrived_us {
+            return Some(at);
+        }
+        if us > arrived_us {
+            arrivals.push_front((us, at));
+            return None;
+        }
+    }
+    None
+}
+
+fn limits(source: &SourceConfig, config: &Config, rungs: &Rungs) -> Limits {
     Limits {
-        sensors_max: device.sensors_max,
-        deadline_us: (device.deadline_ms * 1e3) as u64,
-        keeper_margin_us: 0,
+        sensors_max: config.device.sensors_max,
+        deadline_us: (config.device.deadline_ms * 1e3) as u64,
+        keeper_margin_us: config.budget.keeper_margin_us(),
         readings_per_second_max: source.readings_per_second_max,
         clock: match source.clock {
             ClockConfig::None => NodeClock::None,
             ClockConfig::Node => NodeClock::Node,
             ClockConfig::Utc => NodeClock::Utc,
         },
+        is_caching: rungs.is_cached(),
     }
 }

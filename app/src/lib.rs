@@ -5,6 +5,7 @@
 //! its verdict on the source's own thread, [`report`] and [`mqtt`] carry the
 //! results out. Everything that decides is in `hark-engine`.
 
+pub mod allocations;
 pub mod appliance;
 pub mod broker;
 pub mod bundle;
@@ -13,10 +14,12 @@ pub mod commands;
 pub mod config;
 pub mod duration;
 pub mod event_log;
+pub mod fault;
 pub mod hot_path;
 pub mod mqtt;
 pub mod player;
 pub mod report;
+pub mod shift;
 pub mod shutdown;
 pub mod source;
 pub mod summary;

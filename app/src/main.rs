@@ -10,6 +10,10 @@ use tracing_subscriber::EnvFilter;
 /// looks whether the broker accepts.
 const LOG: &str = "warn,hark=info,rumqttd=off";
 
+/// Counted, so that `hark bench` can say what a reading allocates.
+#[global_allocator]
+static ALLOCATOR: hark::allocations::Counting = hark::allocations::Counting;
+
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("HARK_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
     tracing_subscriber::fmt()

@@ -26,6 +26,8 @@ const REQUESTS_MAX: usize = 256;
 /// The largest packet taken from a broker. Far above every payload limit, so
 /// that a payload that is too long is counted and not a broken connection.
 const PACKET_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// The same on the hot path, which skips and counts what is larger.
+const PACKET_BYTES_SERVED: usize = 256 * 1024;
 /// Messages of QoS 1 under way at once.
 const INFLIGHT_MAX: u16 = 100;
 /// How long a broker may take to accept a connection.
@@ -124,6 +126,21 @@ impl Broker {
     /// `host:port`, for people.
     pub fn name(&self) -> String {
         format!("{}:{}", self.address.host, self.address.port)
+    }
+
+    /// How the hot path's own client presents itself, which reads and writes
+    /// on a plain thread.
+    pub fn session_settings(&self) -> hark_mqtt::Settings {
+        hark_mqtt::Settings {
+            protocol: match self.address.protocol {
+                Protocol::V311 => hark_mqtt::Protocol::V311,
+                Protocol::V5 => hark_mqtt::Protocol::V5,
+            },
+            client_id: self.client_id.clone(),
+            login: self.login.clone(),
+            keep_alive_s: self.keep_alive.as_secs() as u16,
+            packet_bytes_max: PACKET_BYTES_SERVED,
+        }
     }
 
     /// A new connection; it is made by the first [`Connection::poll`].

@@ -2,14 +2,16 @@
 //! them.
 //!
 //! The hot path hands over small values through bounded channels and never
-//! waits. One thread takes them, writes alerts and events to the local log and
-//! to standard output at once, and leaves alerts and verdicts in the
-//! publisher's outbox. Alerts have a channel of their own, so that no amount
-//! of verdicts can crowd them out.
+//! waits. One thread writes alerts and events to the local log and to standard
+//! output at once, and leaves alerts in the publisher's outbox. Verdicts have a
+//! channel and a thread of their own, so that no amount of them can crowd
+//! alerts out, and no slow disk can hold them up.
 
 mod outputs;
+mod verdicts;
 
-pub use outputs::{OnVerdict, OutputSettings, Outputs, Stdout};
+pub use outputs::{OutputSettings, Outputs, Stdout};
+pub use verdicts::{OnVerdict, VerdictSettings, Verdicts};
 
 use hark_engine::Verdict;
 use serde::Serialize;
@@ -62,6 +64,9 @@ pub struct AlertReport {
     pub deadline: &'static str,
     /// From the return of the read that completed the reading, microseconds.
     pub latency_us: u64,
+    /// Of a verdict that is repeated, how old it is, microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_us: Option<u64>,
 }
 
 /// One verdict, as it stands on MQTT. Its first names are those of the
@@ -82,6 +87,9 @@ pub struct VerdictReport {
     pub rung: &'static str,
     /// From the return of the read, microseconds.
     pub latency_us: u64,
+    /// Of a verdict that is repeated, how old it is, microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_us: Option<u64>,
 }
 
 /// Something that happened to a source or to the appliance.
@@ -118,10 +126,31 @@ pub enum Event {
         /// What was rejected and why.
         example: String,
     },
-    /// A model could not be used; the rule answers in its place.
+    /// Another rung of the ladder answers from now on.
+    Ladder {
+        /// The source.
+        source: Arc<str>,
+        /// The rung that answered until now.
+        from: &'static str,
+        /// The rung that answers.
+        to: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
+    /// So many threads hang in models that no other could take over: no model
+    /// is run any more, and the watchdog is not to be fed.
+    NoRelief {
+        /// The source.
+        source: Arc<str>,
+        /// Threads that hang.
+        abandoned: usize,
+    },
+    /// A model could not be loaded; a lower rung answers in its place.
     ModelRefused {
         /// The source.
         source: Arc<str>,
+        /// The rung whose model it is.
+        rung: &'static str,
         /// Why.
         reason: String,
     },
@@ -156,30 +185,36 @@ pub struct Reporter {
 /// The output thread's end.
 pub struct Reports {
     pub(crate) events: Receiver<Event>,
-    pub(crate) verdicts: Receiver<SensorVerdict>,
     pub(crate) dropped: Arc<AtomicU64>,
 }
 
-/// The channels between the hot path and the outputs; verdicts only if
-/// somebody wants them.
-pub fn channel(wants_verdicts: bool) -> (Reporter, Reports) {
+/// The channels between the hot path and the outputs. The one of verdicts is
+/// of no use to anybody who does not want them: drop it then.
+pub fn channel() -> (Reporter, Reports, Receiver<SensorVerdict>) {
     let (events, events_out) = sync_channel(NOTICES_MAX);
     let (verdicts, verdicts_out) = sync_channel(VERDICTS_MAX);
     let dropped = Arc::new(AtomicU64::new(0));
     let reporter = Reporter {
         events,
-        verdicts: wants_verdicts.then_some(verdicts),
+        verdicts: Some(verdicts),
         dropped: Arc::clone(&dropped),
     };
     let reports = Reports {
         events: events_out,
-        verdicts: verdicts_out,
         dropped,
     };
-    (reporter, reports)
+    (reporter, reports, verdicts_out)
 }
 
 impl Reporter {
+    /// Nobody wants verdicts.
+    pub fn without_verdicts(self) -> Self {
+        Self {
+            verdicts: None,
+            ..self
+        }
+    }
+
     /// Hands over an event; never waits. One that does not fit is counted.
     pub fn report(&self, event: Event) {
         if self.events.try_send(event).is_err() {
@@ -222,6 +257,7 @@ impl AlertReport {
             model: Arc::clone(model),
             deadline: if verdict.is_in_time { "met" } else { "missed" },
             latency_us: verdict.latency_us,
+            age_us: verdict.age_us,
         }
     }
 }
@@ -237,6 +273,7 @@ impl VerdictReport {
             state: verdict.state.name(),
             rung: verdict.rung.name(),
             latency_us: verdict.latency_us,
+            age_us: verdict.age_us,
         }
     }
 }

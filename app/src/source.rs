@@ -1,82 +1,105 @@
-//! Sources: one thread each, from bytes to verdicts, until the shutdown.
+//! Sources: from the bytes of a link to readings, a step at a time.
 //!
-//! A lost link is tried again, ever more slowly; whatever arrives is decoded
-//! and handed to the source's [`HotPath`] on the same thread.
+//! A [`Feed`] belongs to the thread that serves its source, and may be handed
+//! to another between two steps. A step handles at most one reading, so that a
+//! model can be run between any two. A lost link is tried again, ever more
+//! slowly.
 
 mod file;
+mod memory;
 mod mqtt;
 mod nodes;
 mod serial;
 
-use crate::config::{Backoff, Format, Link, SensorTemplate, SourceConfig};
-use crate::hot_path::{HotPath, Receipt, SourceResult};
+pub use memory::{MemoryFeed, SEQUENCE_FIRST};
+
+use crate::config::{Config, Format, Link, SensorTemplate, SourceConfig};
+use crate::hot_path::{HotPath, Receipt};
 use crate::mqtt::Broker;
 use crate::shutdown::Shutdown;
 use anyhow::Context;
+use file::FileFeed;
 use hark_codec::{Decoder, LineSplitter};
 use hark_engine::{Rejection, SensorId};
+use mqtt::MqttFeed;
 use nodes::Nodes;
-use std::time::Duration;
+use serial::SerialFeed;
+use std::time::{Duration, Instant};
 
 /// The step in which a waiting thread looks for the shutdown.
 const SHUTDOWN_POLL: Duration = Duration::from_millis(50);
 
-/// A source that can start: everything that could be wrong with it is checked.
-pub struct Source {
-    config: SourceConfig,
-    hot_path: HotPath,
-    decoder: StreamDecoder,
-    broker: Option<Broker>,
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fed {
+    /// Something, or nothing within a moment: go on.
+    Open,
+    /// There is no more: the file has ended, or the shutdown was requested.
+    Ended,
 }
 
-impl Source {
-    /// Makes the decoder of a source. `broker` is for MQTT sources.
+/// Where the readings of one source come from.
+pub enum Feed {
+    /// A serial line.
+    Serial(Box<SerialFeed>),
+    /// Topics of a broker.
+    Mqtt(Box<MqttFeed>),
+    /// A recording.
+    File(Box<FileFeed>),
+    /// Payloads that lie ready, for benchmarks.
+    Memory(Box<MemoryFeed>),
+}
+
+impl Feed {
+    /// The feed of a configured source. `broker` is for MQTT sources.
     ///
     /// # Errors
-    /// If the mapping does not fit the model's schema.
+    /// If the mapping does not fit the model's schema, or the broker's login
+    /// cannot be used.
     pub fn new(
-        config: SourceConfig,
-        hot_path: HotPath,
-        broker: Option<Broker>,
+        source: &SourceConfig,
+        config: &Config,
+        hot_path: &HotPath,
+        broker: Option<&Broker>,
     ) -> anyhow::Result<Self> {
-        let decoder = StreamDecoder::new(&config, &hot_path)
-            .with_context(|| format!("source {}", config.name))?;
-        Ok(Self {
-            config,
-            hot_path,
-            decoder,
-            broker,
+        let decoder = StreamDecoder::new(source, hot_path)
+            .with_context(|| format!("source {}", source.name))?;
+        Ok(match &source.link {
+            Link::Serial(link) => Self::Serial(Box::new(SerialFeed::new(link, decoder))),
+            Link::File(link) => {
+                let period_ms = link.period_ms.unwrap_or(hot_path.schema().period_ms);
+                Self::File(Box::new(FileFeed::new(link, decoder, period_ms)))
+            }
+            Link::Mqtt(link) => {
+                let broker = broker.context("an MQTT source has a broker")?;
+                Self::Mqtt(Box::new(MqttFeed::new(
+                    link, source, config, decoder, broker,
+                )?))
+            }
         })
     }
 
-    /// Listens until the shutdown, or to the end of a file.
-    pub fn run(mut self, mut shutdown: Shutdown) -> SourceResult {
-        match &self.config.link {
-            Link::Serial(link) => {
-                serial::run(link, &mut self.hot_path, &mut self.decoder, &shutdown);
-            }
-            Link::File(link) => {
-                file::run(
-                    link,
-                    &self.config,
-                    &mut self.hot_path,
-                    &mut self.decoder,
-                    &shutdown,
-                );
-            }
-            Link::Mqtt(link) => {
-                if let Some(broker) = &self.broker {
-                    let mut source = mqtt::MqttSource::new(
-                        link,
-                        &self.config,
-                        &mut self.hot_path,
-                        &mut self.decoder,
-                    );
-                    source.run(broker, &mut shutdown);
-                }
-            }
+    /// Whether more readings are at hand, so that waiting for them costs
+    /// nothing.
+    pub fn has_more(&self) -> bool {
+        match self {
+            Self::Serial(feed) => feed.has_more(),
+            Self::Mqtt(feed) => feed.has_more(),
+            // Each row has a time of its own, so rows are not queued.
+            Self::File(_) => false,
+            Self::Memory(feed) => feed.has_more(),
         }
-        self.hot_path.finish()
+    }
+
+    /// Handles what is next. It waits for a moment only if no reading is at
+    /// hand and none waits for a model.
+    pub fn advance(&mut self, hot_path: &mut HotPath, shutdown: &Shutdown) -> Fed {
+        match self {
+            Self::Serial(feed) => feed.advance(hot_path, shutdown),
+            Self::Mqtt(feed) => feed.advance(hot_path, shutdown),
+            Self::File(feed) => feed.advance(hot_path, shutdown),
+            Self::Memory(feed) => feed.advance(hot_path, shutdown),
+        }
     }
 }
 
@@ -111,43 +134,42 @@ impl StreamDecoder {
         })
     }
 
-    /// Takes in what a read of a stream returned.
-    fn handle_bytes(&mut self, bytes: &[u8], receipt: Receipt, hot_path: &mut HotPath) {
+    /// Takes in the next reading of what a read of a stream returned; false if
+    /// `bytes` are used up.
+    fn handle_next(&mut self, bytes: &mut &[u8], receipt: Receipt, hot_path: &mut HotPath) -> bool {
         let fixed = self.sensor.as_ref().and_then(SensorTemplate::fixed);
         match &mut self.kind {
-            Kind::Wire(nodes) => nodes.handle_bytes(bytes, fixed, receipt, hot_path),
-            Kind::Payloads { decoder, lines } => lines.push(bytes, |line| match line {
-                Ok(line) => {
-                    let bytes_max = self.payload_bytes_max;
-                    handle_payload(decoder, line, bytes_max, fixed, |_, _| receipt, hot_path);
+            Kind::Wire(nodes) => nodes.handle_next(bytes, fixed, receipt, hot_path),
+            Kind::Payloads { decoder, lines } => {
+                let bytes_max = self.payload_bytes_max;
+                match lines.next_line(bytes) {
+                    None => return false,
+                    Some(Ok(line)) => {
+                        let named = Named::of(fixed);
+                        handle_payload(decoder, line, bytes_max, named, |_, _| receipt, hot_path);
+                    }
+                    Some(Err(oversize)) => {
+                        hot_path.handle_rejection(Rejection::Oversize, &oversize, &[]);
+                    }
                 }
-                Err(oversize) => {
-                    hot_path.handle_rejection(Rejection::Oversize, &oversize, &[]);
-                }
-            }),
+                true
+            }
         }
     }
 
-    /// Takes in one whole payload of the sensor `sensor`, if that is known.
+    /// Takes in one whole payload.
     fn handle_payload(
         &mut self,
         payload: &[u8],
-        sensor: Option<&str>,
+        named: Named<'_>,
         receipt: Receipt,
         hot_path: &mut HotPath,
     ) {
         let bytes_max = self.payload_bytes_max;
         match &mut self.kind {
-            Kind::Wire(nodes) => nodes.handle_payload(payload, sensor, receipt, hot_path),
+            Kind::Wire(nodes) => nodes.handle_payload(payload, named.name(), receipt, hot_path),
             Kind::Payloads { decoder, .. } => {
-                handle_payload(
-                    decoder,
-                    payload,
-                    bytes_max,
-                    sensor,
-                    |_, _| receipt,
-                    hot_path,
-                );
+                handle_payload(decoder, payload, bytes_max, named, |_, _| receipt, hot_path);
             }
         }
     }
@@ -156,7 +178,7 @@ impl StreamDecoder {
     fn handle_link_up(&mut self) {
         match &mut self.kind {
             Kind::Wire(nodes) => nodes.handle_link_up(),
-            Kind::Payloads { lines, .. } => *lines = LineSplitter::new(),
+            Kind::Payloads { lines, .. } => lines.reset(),
         }
     }
 
@@ -175,7 +197,7 @@ fn handle_payload(
     decoder: &mut Decoder,
     payload: &[u8],
     bytes_max: usize,
-    sensor: Option<&str>,
+    named: Named<'_>,
     receive: impl FnOnce(&mut HotPath, Option<i64>) -> Receipt,
     hot_path: &mut HotPath,
 ) {
@@ -191,58 +213,89 @@ fn handle_payload(
         }
     };
     let receipt = receive(hot_path, decoded.reading.timestamp_us);
-    let named = sensor.or(decoded.sensor.as_deref());
-    match sensor_or_source(named, hot_path) {
+    let sensor = match (named, decoded.sensor.as_deref()) {
+        (Named::Known { sensor, .. }, _) => Ok(sensor),
+        (Named::Name(name), _) | (Named::Nobody, Some(name)) => hot_path.sensor(name),
+        (Named::Nobody, None) => {
+            let source = std::sync::Arc::clone(hot_path.source());
+            hot_path.sensor(&source)
+        }
+    };
+    match sensor {
         Ok(sensor) => hot_path.handle_reading(sensor, &decoded.reading, receipt),
         Err(reason) => {
-            let detail = format!("sensor {:?}", named.unwrap_or_default());
+            let name = named.name().or(decoded.sensor.as_deref());
+            let detail = format!("sensor {:?}", name.unwrap_or_default());
             hot_path.handle_rejection(reason, &detail, payload);
         }
     }
 }
 
-/// A sensor that nobody names is called as its source.
-fn sensor_or_source(name: Option<&str>, hot_path: &mut HotPath) -> Result<SensorId, Rejection> {
-    match name {
-        Some(name) => hot_path.sensor(name),
-        None => {
-            let source = std::sync::Arc::clone(hot_path.source());
-            hot_path.sensor(&source)
+/// What is known of a payload's sensor before it is decoded. A sensor that
+/// nobody names, the payload neither, is called as its source.
+#[derive(Clone, Copy)]
+enum Named<'a> {
+    /// It is known to the engine.
+    Known { name: &'a str, sensor: SensorId },
+    /// By its name.
+    Name(&'a str),
+    /// The payload says.
+    Nobody,
+}
+
+impl<'a> Named<'a> {
+    fn of(name: Option<&'a str>) -> Self {
+        name.map_or(Self::Nobody, Self::Name)
+    }
+
+    fn name(self) -> Option<&'a str> {
+        match self {
+            Self::Known { name, .. } | Self::Name(name) => Some(name),
+            Self::Nobody => None,
         }
     }
 }
 
-/// Waits between two tries, doubled up to a bound.
-struct Waits {
-    backoff: Backoff,
-    next: Duration,
+/// A link that is to be made: when to try, and whether its absence was said.
+struct Retry {
+    backoff: crate::config::Backoff,
+    wait: Duration,
+    at: Option<Instant>,
+    last_reason: String,
 }
 
-impl Waits {
-    fn new(backoff: Backoff) -> Self {
+impl Retry {
+    fn new(backoff: crate::config::Backoff) -> Self {
         Self {
-            next: Duration::from_millis(backoff.ms_min),
+            wait: Duration::from_millis(backoff.ms_min),
             backoff,
+            at: None,
+            last_reason: String::new(),
         }
     }
 
-    fn reset(&mut self) {
+    /// Whether it is time to try; if not, waits for a moment.
+    fn is_due(&self) -> bool {
+        let Some(at) = self.at else {
+            return true;
+        };
+        let left = at.saturating_duration_since(Instant::now());
+        std::thread::sleep(left.min(SHUTDOWN_POLL));
+        left <= SHUTDOWN_POLL
+    }
+
+    fn handle_up(&mut self) {
         *self = Self::new(self.backoff);
     }
 
-    fn next(&mut self) -> Duration {
-        let doubled = self.next * 2;
-        let longest = Duration::from_millis(self.backoff.ms_max);
-        std::mem::replace(&mut self.next, doubled.min(longest))
-    }
-}
-
-/// Sleeps, but not past the shutdown.
-fn sleep(wait: Duration, shutdown: &Shutdown) {
-    let mut rest = wait;
-    while !rest.is_zero() && !shutdown.is_requested() {
-        let step = rest.min(SHUTDOWN_POLL);
-        std::thread::sleep(step);
-        rest -= step;
+    /// The link was lost or cannot be made. What stays away is reported once,
+    /// not at every try; each wait is twice the one before, up to a bound.
+    fn handle_down(&mut self, reason: String, hot_path: &mut HotPath) {
+        self.at = Some(Instant::now() + self.wait);
+        self.wait = (self.wait * 2).min(Duration::from_millis(self.backoff.ms_max));
+        if reason != self.last_reason {
+            hot_path.handle_link_down(&reason);
+            self.last_reason = reason;
+        }
     }
 }

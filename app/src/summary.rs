@@ -2,8 +2,9 @@
 //!
 //! Its names are a contract with everything outside.
 
+use crate::hot_path::{SourceResult, StageResult, histogram};
 use crate::report::ModelIdentity;
-use hark_engine::{Counters, Rejection};
+use hark_engine::{Counters, Rejection, Stage};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -42,6 +43,14 @@ pub struct Summary {
     pub missed: u64,
     /// Inferences that failed.
     pub model_faults: u64,
+    /// Verdicts that reused the scores of equal features.
+    pub cache_hits: u64,
+    /// Steps on the ladder, up and down.
+    pub ladder_steps: u64,
+    /// Threads that hang in a model.
+    pub threads_abandoned: usize,
+    /// What each stage took, and how often more than its budget.
+    pub stages: BTreeMap<&'static str, StageSummary>,
     /// Rejections by reason, those that happened.
     pub rejections: BTreeMap<&'static str, u64>,
     /// The outcomes of each source by its name.
@@ -69,12 +78,44 @@ pub struct SourceSummary {
     pub alerts: u64,
     /// Sensors seen.
     pub sensors: u64,
+    /// The rung that stood at the end.
+    pub rung: &'static str,
+    /// Arrivals and capacity over the last seconds, and their ratio λ/μ.
+    pub load: LoadSummary,
+    /// As in [`Summary`].
+    pub stages: BTreeMap<&'static str, StageSummary>,
+    /// Allocations for each reading since the last new sensor, without those
+    /// of the model runtime; none before the first reading.
+    pub allocations_per_reading: Option<f64>,
     /// Times that the link was made.
     pub connects: u64,
     /// Times that the link was lost.
     pub link_losses: u64,
     /// The first rejection of each reason, for the operator.
     pub examples: BTreeMap<&'static str, String>,
+}
+
+/// One stage of all readings of a source, or of all sources.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct StageSummary {
+    /// What the stage may take, microseconds.
+    pub budget_us: f64,
+    /// How often it took longer.
+    pub breaches: u64,
+    /// What it took, microseconds.
+    #[serde(flatten)]
+    pub taken_us: Latency,
+}
+
+/// The load of one source over the last seconds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct LoadSummary {
+    /// λ: readings a second.
+    pub arrivals_per_s: f64,
+    /// μ: readings a second that its thread could serve.
+    pub capacity_per_s: f64,
+    /// λ/μ; above 1 is an overload.
+    pub factor: f64,
 }
 
 /// What became of alerts and verdicts after the engine gave them.
@@ -86,6 +127,8 @@ pub struct OutputCounts {
     pub events_lost: u64,
     /// Dropped between the hot path and the outputs.
     pub reports_dropped: u64,
+    /// Verdicts dropped while the broker was away or slow.
+    pub verdicts_dropped: u64,
     /// On MQTT.
     #[serde(flatten)]
     pub mqtt: crate::mqtt::OutboxCounts,
@@ -118,6 +161,32 @@ impl Latency {
 }
 
 impl Summary {
+    /// Sums up the results of all sources; the model is the first one's.
+    pub fn of(deadline_us: u64, results: Vec<SourceResult>) -> Self {
+        let mut summary = Self {
+            deadline_us,
+            ..Self::default()
+        };
+        let (mut latency_ns, mut inference_ns) = (histogram(), histogram());
+        let mut stages = Vec::new();
+        for (index, result) in results.into_iter().enumerate() {
+            if index == 0 {
+                summary.model = (*result.identity).clone();
+            }
+            let same = "histograms have the same bounds";
+            latency_ns.add(&result.latency_ns).expect(same);
+            inference_ns.add(&result.inference_ns).expect(same);
+            summary.add_counters(&result.counters);
+            let source = SourceSummary::of(&result);
+            summary.sources.insert(result.source.to_string(), source);
+            add_stages(&mut stages, result.stages);
+        }
+        summary.verdict_latency_us = Latency::of(&latency_ns);
+        summary.inference_us = Latency::of(&inference_ns);
+        summary.stages = stage_summaries(&stages);
+        summary
+    }
+
     /// Takes in the counters of one source's engine.
     pub fn add_counters(&mut self, counters: &Counters) {
         self.readings += counters.readings;
@@ -131,6 +200,8 @@ impl Summary {
         self.alerts += counters.alerts;
         self.missed = self.missed.saturating_add(counters.missed);
         self.model_faults += counters.model_faults;
+        self.cache_hits += counters.cache_hits;
+        self.ladder_steps += counters.ladder_steps;
         for reason in Rejection::all() {
             let count = counters.rejected_by_reason[reason.index()];
             if count > 0 {
@@ -141,8 +212,10 @@ impl Summary {
 }
 
 impl SourceSummary {
-    /// The outcomes in one engine's counters.
-    pub fn of(counters: &Counters) -> Self {
+    /// What is left of one source.
+    pub fn of(result: &SourceResult) -> Self {
+        let counters = &result.counters;
+        let load = result.load;
         Self {
             readings: counters.readings,
             scored: counters.scored,
@@ -151,9 +224,48 @@ impl SourceSummary {
             rejected: counters.rejected,
             shed: counters.shed,
             alerts: counters.alerts,
-            ..Self::default()
+            sensors: result.sensors as u64,
+            rung: result.rung.name(),
+            load: LoadSummary {
+                arrivals_per_s: rounded(load.arrivals_per_s),
+                capacity_per_s: rounded(load.capacity_per_s),
+                factor: (load.factor * 1e4).round() / 1e4,
+            },
+            stages: stage_summaries(&result.stages),
+            allocations_per_reading: result.allocations_per_reading,
+            connects: result.connects,
+            link_losses: result.link_losses,
+            examples: result.examples.iter().cloned().collect(),
         }
     }
+}
+
+fn rounded(x: f64) -> f64 {
+    (x * 10.0).round() / 10.0
+}
+
+fn add_stages(sum: &mut Vec<StageResult>, stages: Vec<StageResult>) {
+    if sum.is_empty() {
+        *sum = stages;
+        return;
+    }
+    for (sum, stage) in sum.iter_mut().zip(stages) {
+        sum.breaches += stage.breaches;
+        let added = sum.taken_ns.add(&stage.taken_ns);
+        added.expect("histograms have the same bounds");
+    }
+}
+
+fn stage_summaries(stages: &[StageResult]) -> BTreeMap<&'static str, StageSummary> {
+    let summary = |(stage, result): (Stage, &StageResult)| {
+        let summary = StageSummary {
+            budget_us: result.budget_ns as f64 / 1e3,
+            breaches: result.breaches,
+            taken_us: Latency::of(&result.taken_ns),
+        };
+        (stage.name(), summary)
+    };
+    Stage::ALL.into_iter().zip(stages).map(summary).collect()
 }
 
 impl fmt::Display for Summary {
@@ -175,8 +287,14 @@ impl fmt::Display for Summary {
         for (name, source) in &self.sources {
             writeln!(
                 f,
-                "source     {name}: {} readings of {} sensors, {} scored, {} rejected, {} alerts",
-                source.readings, source.sensors, source.scored, source.rejected, source.alerts
+                "source     {name}: {} readings of {}, {} scored, {} rejected, {} alerts; rung {}, load λ/μ {}",
+                source.readings,
+                counted(source.sensors, "sensor"),
+                source.scored,
+                source.rejected,
+                source.alerts,
+                source.rung,
+                source.load.factor,
             )?;
             for (reason, example) in &source.examples {
                 writeln!(f, "           {reason}, for example {example}")?;
@@ -193,9 +311,32 @@ impl fmt::Display for Summary {
             "deadline   {} µs, {} missed, {} late results",
             self.deadline_us, self.deadline_misses, self.late_results
         )?;
+        let ladder = (self.ladder_steps, self.model_faults, self.threads_abandoned);
+        if ladder != (0, 0, 0) {
+            let (steps, faults, threads) = ladder;
+            writeln!(
+                f,
+                "ladder     {}, {}, {} abandoned",
+                counted(steps, "step"),
+                counted(faults, "model fault"),
+                counted(threads as u64, "thread"),
+            )?;
+        }
+        for (name, stage) in self.stages.iter().filter(|(_, stage)| stage.breaches > 0) {
+            let (breaches, budget_us) = (stage.breaches, stage.budget_us);
+            writeln!(
+                f,
+                "budget     {name}: {breaches} took more than {budget_us} µs"
+            )?;
+        }
         writeln!(f, "verdict    {}", self.verdict_latency_us)?;
         write!(f, "inference  {}", self.inference_us)
     }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 impl fmt::Display for Latency {

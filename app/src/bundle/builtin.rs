@@ -24,8 +24,11 @@ const PUMP_RIG: [(&str, &[u8]); 4] = [
     ),
 ];
 
-/// The files of a bundle by its name.
-pub(super) fn files(name: &str) -> anyhow::Result<&'static [(&'static str, &'static [u8])]> {
+/// The files of a bundle by its name, each with its content.
+///
+/// # Errors
+/// If there is no such bundle; the error names those there are.
+pub fn files(name: &str) -> anyhow::Result<&'static [(&'static str, &'static [u8])]> {
     match name {
         "pump-rig" => Ok(&PUMP_RIG),
         _ => bail!(

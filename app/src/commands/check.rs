@@ -1,6 +1,6 @@
 //! `hark check`: every error of a configuration, without running it.
 
-use crate::bundle::ModelBundle;
+use crate::bundle::Rungs;
 use crate::config::{Config, Format, Link};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -55,9 +55,9 @@ fn check_named(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
     let mut bundles = BTreeMap::new();
     for model in &config.models {
-        let opened = ModelBundle::open(model).and_then(|bundle| {
-            bundle.load()?;
-            Ok(bundle)
+        let opened = Rungs::open(model).and_then(|rungs| {
+            rungs.check()?;
+            Ok(rungs)
         });
         match opened {
             Ok(bundle) => drop(bundles.insert(model.name.as_str(), bundle)),

@@ -4,9 +4,12 @@
 //! serial line, one through the embedded broker as an MQTT sensor. hark listens
 //! to both as it would on a plant, and each rig gets a fault.
 
+mod injector;
+
 use crate::appliance::{Appliance, Presentation};
 use crate::config::{BrokerAddress, Config, Protocol};
 use crate::duration::parse_duration;
+use crate::fault::ModelFault;
 use crate::mqtt::{Broker, Delivery};
 use crate::player::{Encoding, Feed, Node, Pace, Publication, TextFormat, play_mqtt, play_pty};
 use crate::report::{Event, Reporter, SensorVerdict, Stdout};
@@ -16,6 +19,7 @@ use clap::Args;
 use hark_engine::AlertState;
 use hark_hal::Pty;
 use hark_rig::{Fault, FaultEvent, Rig, RigConfig, RigReading};
+use injector::Injector;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -53,6 +57,9 @@ pub struct DemoArgs {
     /// Leave the pumps healthy
     #[arg(long)]
     healthy: bool,
+    /// Leave the pumps healthy and let the model fail for a while instead
+    #[arg(long, value_name = "FAULT", value_enum)]
+    inject: Option<ModelFault>,
     /// Where the event log goes; an earlier demo's log there is replaced
     #[arg(long, value_name = "DIR", default_value = "hark-data/demo")]
     data_dir: PathBuf,
@@ -72,21 +79,27 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let pty = Pty::open_at(folder.0.join("serial")).context("opening a pseudo terminal")?;
     let pty = Arc::new(pty);
     let listen = free_address()?;
-    let config = config(args, pty.path(), listen)?;
+    let mut config = config(args, pty.path(), listen)?;
+    let injector = Injector::new(args, &mut config, &folder.0)?;
     let log = args.data_dir.join("events.jsonl");
     std::fs::remove_file(&log).ok();
     let board = Scoreboard::default();
-    let appliance = Appliance::start(&config, presentation(args, &board))?;
+    let appliance = Appliance::start(&config, presentation(args, &board, &injector))?;
     introduce(pty.path(), listen);
     let players = Players::start(args, Arc::clone(&pty), listen, appliance.reporter())?;
-    watch(&board, &shutdown, args.duration);
+    let mut injector = injector.map(|injector| injector.started(appliance.reporter()));
+    watch(&board, &shutdown, args.duration, |elapsed| {
+        injector
+            .iter_mut()
+            .for_each(|injector| injector.handle_time(elapsed));
+    });
     players.stop();
     super::print_summary(&appliance.stop(), args.json)?;
     eprintln!("event log: {}", log.display());
     Ok(())
 }
 
-fn presentation(args: &DemoArgs, board: &Scoreboard) -> Presentation {
+fn presentation(args: &DemoArgs, board: &Scoreboard, injector: &Option<Injector>) -> Presentation {
     let board = board.clone();
     Presentation {
         stdout: if args.json {
@@ -95,6 +108,7 @@ fn presentation(args: &DemoArgs, board: &Scoreboard) -> Presentation {
             Stdout::Text
         },
         on_verdict: Some(Box::new(move |report| board.note(report))),
+        fault: injector.as_ref().map(|injector| injector.injection.clone()),
     }
 }
 
@@ -241,7 +255,7 @@ fn publication(listen: SocketAddr) -> anyhow::Result<Publication> {
 
 /// The rig of one sensor; the second's fault comes after the first's.
 fn feed(args: &DemoArgs, index: u32, fault: Fault) -> anyhow::Result<Feed> {
-    let faults = if args.healthy {
+    let faults = if args.healthy || args.inject.is_some() {
         Vec::new()
     } else {
         faults(args.duration, index, fault)
@@ -339,13 +353,19 @@ fn bar(ratio: f32) -> String {
     format!("[{}{}]", "#".repeat(full), " ".repeat(10 - full))
 }
 
-/// Shows a line a second until the end.
-fn watch(board: &Scoreboard, shutdown: &Shutdown, duration: Option<Duration>) {
+/// Shows a line a second until the end, and tells `on_time` how late it is.
+fn watch(
+    board: &Scoreboard,
+    shutdown: &Shutdown,
+    duration: Option<Duration>,
+    mut on_time: impl FnMut(Duration),
+) {
     let started = Instant::now();
     let mut shown = 0;
     eprintln!("score as a share of the alert threshold, a line a second:");
     while !shutdown.is_requested() && duration.is_none_or(|d| started.elapsed() < d) {
         std::thread::sleep(Duration::from_millis(20));
+        on_time(started.elapsed());
         let seconds = started.elapsed().as_secs();
         if seconds > shown {
             shown = seconds;

@@ -4,10 +4,11 @@
 //! go through the same decoder, the same validation and the same engine, and
 //! the rows printed are the very vectors that the model would get.
 
+use crate::bundle::RECORDED;
 use anyhow::{Context, ensure};
 use clap::Args;
 use hark_codec::{Decoder, Format, LineSplitter, MappingConfig};
-use hark_engine::{Engine, Limits, NodeClock, Now, PipelineSpec};
+use hark_engine::{Engine, Now, PipelineSpec};
 use hark_models::Manifest;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -86,16 +87,9 @@ impl Rows {
         let mapping: MappingConfig =
             serde_json::from_value(serde_json::json!({ "delimiter": delimiter }))
                 .with_context(|| format!("--delimiter {delimiter:?}"))?;
-        let limits = Limits {
-            sensors_max: 1,
-            deadline_us: u64::MAX,
-            keeper_margin_us: 0,
-            readings_per_second_max: 0,
-            clock: NodeClock::None,
-        };
         Ok(Self {
             decoder: Decoder::new(Format::Csv, &pipeline.schema, &mapping)?,
-            engine: Engine::new(pipeline, limits)?,
+            engine: Engine::with_model(pipeline, RECORDED)?,
             reading: first,
             period_us: (pipeline.schema.period_ms * 1e3) as u64,
             as_json: args.json,
@@ -139,7 +133,7 @@ impl Rows {
             mono_us: self.reading.saturating_mul(self.period_us),
             utc_us: 0,
         };
-        self.engine.handle_reading(sensor, &reading, now);
+        self.engine.handle_reading(sensor, &reading, now, |_| {});
         ensure!(
             self.engine.counters().rejected == 0,
             "reading {} is not valid by the schema: {line}",
@@ -148,7 +142,7 @@ impl Rows {
         );
         let number = self.reading;
         self.reading += 1;
-        let Some(job) = self.engine.poll_inference() else {
+        let Some(job) = self.engine.poll_inference(now) else {
             return Ok(());
         };
         write_row(out, number, job.features, self.as_json)?;

@@ -50,10 +50,10 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
         } else {
             Stdout::Text
         },
-        on_verdict: None,
+        ..Presentation::default()
     };
-    let appliance = Appliance::start(&config, presentation)?;
-    super::run::wait(&appliance, &shutdown, None);
+    let mut appliance = Appliance::start(&config, presentation)?;
+    super::run::wait(&mut appliance, &shutdown, None);
     let summary = appliance.stop();
     let unread = summary.sources.iter().find(|(_, s)| s.link_losses > 0);
     super::print_summary(&summary, args.json)?;
@@ -81,7 +81,12 @@ fn adapt(config: &mut Config, args: &ReplayArgs) -> anyhow::Result<()> {
         for source in &mut config.sources {
             source.model.clone_from(&name);
         }
-        config.models = vec![ModelConfig { name, bundle }];
+        config.models = vec![ModelConfig {
+            name,
+            bundle,
+            previous: None,
+            is_cached: false,
+        }];
     }
     let Some(file) = &args.file else {
         ensure!(

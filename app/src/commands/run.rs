@@ -57,15 +57,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
             (true, false) => Stdout::Text,
             (true, true) => Stdout::Json,
         },
-        on_verdict: None,
+        ..Presentation::default()
     };
-    let appliance = Appliance::start(&config, presentation)?;
-    wait(&appliance, &shutdown, args.duration);
+    let mut appliance = Appliance::start(&config, presentation)?;
+    wait(&mut appliance, &shutdown, args.duration);
     super::print_summary(&appliance.stop(), args.json)
 }
 
 /// Waits for the shutdown, the end of the time, or the end of every source.
-pub(super) fn wait(appliance: &Appliance, shutdown: &Shutdown, duration: Option<Duration>) {
+pub(super) fn wait(appliance: &mut Appliance, shutdown: &Shutdown, duration: Option<Duration>) {
     let started = Instant::now();
     let is_over = || duration.is_some_and(|duration| started.elapsed() >= duration);
     while !shutdown.is_requested() && !is_over() && !appliance.has_ended() {

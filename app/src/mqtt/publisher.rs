@@ -1,10 +1,9 @@
-//! The thread that publishes: status, alerts and, if asked for, verdicts.
+//! The thread that publishes status and alerts.
 //!
 //! Alerts wait in the [`Outbox`] until the broker has acknowledged them. A
 //! broker that is away costs nothing but the wait: when it is back, everything
 //! unacknowledged is sent again, in order (QoS 1: at least once). When the
-//! outbox is full the oldest alert gives way, counted. Verdicts are QoS 0 and
-//! are dropped, counted, while the broker is away.
+//! outbox is full the oldest alert gives way, counted.
 
 use super::{Broker, Connection, Delivery, Event, Will};
 use crate::shutdown::Shutdown;
@@ -16,8 +15,6 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-/// Verdicts that wait for the socket; a second of 4000 sensors' at 2 Hz.
-const VERDICTS_QUEUED_MAX: usize = 8192;
 /// The waits between two tries to connect, doubled from the first to the last.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -41,8 +38,6 @@ pub struct OutboxCounts {
     pub alerts_waiting: u64,
     /// Alerts that gave way to newer ones.
     pub alerts_dropped: u64,
-    /// Verdicts dropped while the broker was away or slow.
-    pub verdicts_dropped: u64,
     /// Connections made.
     pub connects: u64,
 }
@@ -52,7 +47,6 @@ struct Letters {
     /// Oldest first. The first `handed` are with the connection.
     alerts: VecDeque<Letter>,
     handed: usize,
-    verdicts: VecDeque<Letter>,
     counts: OutboxCounts,
 }
 
@@ -105,18 +99,6 @@ impl Outbox {
             letters.counts.alerts_dropped += 1;
         }
         letters.alerts.push_back(Letter { topic, payload });
-        drop(letters);
-        self.shared.1.notify_one();
-    }
-
-    /// Leaves a verdict, to be sent at most once.
-    pub fn post_verdict(&self, topic: String, payload: Vec<u8>) {
-        let mut letters = self.letters();
-        if letters.verdicts.len() >= VERDICTS_QUEUED_MAX {
-            letters.verdicts.pop_front();
-            letters.counts.verdicts_dropped += 1;
-        }
-        letters.verdicts.push_back(Letter { topic, payload });
         drop(letters);
         self.shared.1.notify_one();
     }
@@ -314,17 +296,6 @@ impl<'a> Session<'a> {
             }
             letters.handed += 1;
             self.expect_acknowledgement(true);
-        }
-        while let Some(Letter { topic, payload }) = letters.verdicts.front() {
-            let delivery = Delivery::AtMostOnce;
-            if self
-                .connection
-                .publish(topic, delivery, false, payload)
-                .is_err()
-            {
-                return;
-            }
-            letters.verdicts.pop_front();
         }
     }
 

@@ -1,24 +1,13 @@
 //! The output thread: from the channels to the log, standard output and MQTT.
 
-use super::{AlertReport, Event, Reports, SensorVerdict, VerdictReport};
+use super::{AlertReport, Event, Reports};
 use crate::event_log::EventLog;
 use crate::mqtt::Outbox;
 use crate::summary::OutputCounts;
 use serde::Serialize;
 use std::io::Write;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::thread::JoinHandle;
-use std::time::Duration;
-
-/// How long the thread waits for an event before it looks after verdicts. It
-/// bounds the delay of a verdict that comes alone; alerts wake it at once.
-const VERDICT_WAIT: Duration = Duration::from_millis(1);
-/// The wait when nobody wants verdicts.
-const IDLE_WAIT: Duration = Duration::from_secs(1);
-
-/// Called with each verdict, on the output thread.
-pub type OnVerdict = Box<dyn FnMut(&SensorVerdict) + Send>;
 
 /// Where reports go.
 pub struct OutputSettings {
@@ -27,18 +16,15 @@ pub struct OutputSettings {
     /// The publisher's outbox and the topic root `<root>/<device>`, if there
     /// is a publisher.
     pub mqtt: Option<(Outbox, String)>,
-    /// Whether verdicts are published too.
-    pub publishes_verdicts: bool,
     /// Whether alerts go to standard output, and how.
     pub stdout: Stdout,
-    /// Called with each verdict.
-    pub on_verdict: Option<OnVerdict>,
 }
 
 /// What standard output is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stdout {
     /// Nothing.
+    #[default]
     Silent,
     /// A line a person can read for each alert.
     Text,
@@ -52,7 +38,7 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// Starts the thread; it ends when every reporter is gone.
+    /// Starts the thread; it ends with [`Event::Stopped`].
     ///
     /// # Errors
     /// If the system gives no thread.
@@ -96,27 +82,11 @@ struct Line<'a> {
 
 impl Writer {
     fn run(&mut self, reports: &Reports) {
-        let wants_verdicts = self.settings.publishes_verdicts || self.settings.on_verdict.is_some();
-        let wait = if wants_verdicts {
-            VERDICT_WAIT
-        } else {
-            IDLE_WAIT
-        };
-        loop {
-            match reports.events.recv_timeout(wait) {
-                Ok(event) => self.write(&event),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.write_verdicts(reports),
-            }
-            self.write_verdicts(reports);
-        }
-    }
-
-    fn write_verdicts(&mut self, reports: &Reports) {
-        loop {
-            match reports.verdicts.try_recv() {
-                Ok(report) => self.handle_verdict(&report),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+        for event in &reports.events {
+            self.write(&event);
+            // A thread that hangs in a model keeps its end of the channel.
+            if matches!(event, Event::Stopped) {
+                return;
             }
         }
     }
@@ -164,19 +134,6 @@ impl Writer {
                 .and_then(|()| stdout.write_all(b"\n")),
         }
         .ok();
-    }
-
-    fn handle_verdict(&mut self, report: &SensorVerdict) {
-        if let Some(on_verdict) = &mut self.settings.on_verdict {
-            on_verdict(report);
-        }
-        if !self.settings.publishes_verdicts {
-            return;
-        }
-        if let Some((outbox, root)) = &self.settings.mqtt {
-            let payload = json(&VerdictReport::new(&report.verdict));
-            outbox.post_verdict(format!("{root}/verdict/{}", report.sensor), payload);
-        }
     }
 }
 

@@ -3,8 +3,8 @@
 //! The engine is shown the time of the recording, so that a replay decides as
 //! the live run did, however fast it goes.
 
-use super::{Kind, StreamDecoder, handle_payload, sleep};
-use crate::config::{FileLink, SensorTemplate, SourceConfig};
+use super::{Fed, Kind, Named, SHUTDOWN_POLL, StreamDecoder, handle_payload};
+use crate::config::{FileLink, SensorTemplate};
 use crate::hot_path::HotPath;
 use crate::shutdown::Shutdown;
 use hark_codec::{Decoder, Oversize};
@@ -21,87 +21,112 @@ const START_US: u64 = 1_000_000_000;
 /// The longest gap in a recording that is kept; a day, microseconds.
 const GAP_MAX_US: u64 = 86_400_000_000;
 
-/// Plays the recording to its end, or until the shutdown.
-pub(super) fn run(
-    link: &FileLink,
-    config: &SourceConfig,
-    hot_path: &mut HotPath,
-    decoder: &mut StreamDecoder,
-    shutdown: &Shutdown,
-) {
-    let period_ms = link.period_ms.unwrap_or(hot_path.schema().period_ms);
-    let mut player = Player {
-        link,
-        sensor: config.sensor.clone(),
-        payload_bytes_max: config.payload_bytes_max,
-        clock: RecordingClock::new((period_ms * 1e3) as u64),
-    };
-    loop {
-        hot_path.handle_link_up();
-        decoder.handle_link_up();
-        if let Err(error) = player.play(hot_path, decoder, shutdown) {
-            let reason = format!("reading {}: {error}", link.path.display());
-            return hot_path.handle_link_down(&reason);
-        }
-        if !link.repeat || shutdown.is_requested() {
-            return;
-        }
-    }
-}
-
-struct Player<'a> {
-    link: &'a FileLink,
-    sensor: Option<SensorTemplate>,
-    payload_bytes_max: usize,
+/// A recording that is played to its end, or over and over.
+pub struct FileFeed {
+    link: FileLink,
+    decoder: StreamDecoder,
     clock: RecordingClock,
+    file: Option<File>,
+    buffer: Box<[u8]>,
+    /// What is unread of `buffer`.
+    unread: std::ops::Range<usize>,
+    is_over: bool,
 }
 
-impl Player<'_> {
-    fn play(
-        &mut self,
-        hot_path: &mut HotPath,
-        decoder: &mut StreamDecoder,
-        shutdown: &Shutdown,
-    ) -> io::Result<()> {
-        let Kind::Payloads { decoder, lines } = &mut decoder.kind else {
-            return Err(io::Error::other("a file holds lines, not wire frames"));
-        };
-        let mut file = File::open(&self.link.path)?;
-        let mut buffer = vec![0; READ_BYTES];
-        loop {
-            let len = file.read(&mut buffer)?;
-            let mut handle = |line: Result<&[u8], Oversize>| {
-                if !shutdown.is_requested() {
-                    self.handle_line(line, decoder, hot_path, shutdown);
-                }
-            };
-            if len == 0 {
-                lines.finish(handle);
-                return Ok(());
-            }
-            lines.push(&buffer[..len], &mut handle);
-            if shutdown.is_requested() {
-                return Ok(());
-            }
+impl FileFeed {
+    pub(super) fn new(link: &FileLink, decoder: StreamDecoder, period_ms: f64) -> Self {
+        Self {
+            link: link.clone(),
+            decoder,
+            clock: RecordingClock::new((period_ms * 1e3) as u64),
+            file: None,
+            buffer: vec![0; READ_BYTES].into(),
+            unread: 0..0,
+            is_over: false,
         }
     }
 
-    fn handle_line(
-        &mut self,
-        line: Result<&[u8], Oversize>,
-        decoder: &mut Decoder,
-        hot_path: &mut HotPath,
-        shutdown: &Shutdown,
-    ) {
+    pub(super) fn advance(&mut self, hot_path: &mut HotPath, shutdown: &Shutdown) -> Fed {
+        if self.is_over || shutdown.is_requested() {
+            return Fed::Ended;
+        }
+        if self.unread.is_empty()
+            && let Err(error) = self.read(hot_path)
+        {
+            let path = self.link.path.display();
+            hot_path.handle_link_down(&format!("reading {path}: {error}"));
+            return Fed::Ended;
+        }
+        self.handle_next(hot_path, shutdown);
+        Fed::Open
+    }
+
+    /// Opens the file, or reads on, or notes its end.
+    fn read(&mut self, hot_path: &mut HotPath) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            closed => {
+                hot_path.handle_link_up();
+                self.decoder.handle_link_up();
+                closed.insert(File::open(&self.link.path)?)
+            }
+        };
+        let len = file.read(&mut self.buffer)?;
+        self.unread = 0..len;
+        if len == 0 {
+            self.file = None;
+            self.is_over = !self.link.repeat;
+        }
+        Ok(())
+    }
+
+    /// Handles the next line, or the last one, which may have no end.
+    fn handle_next(&mut self, hot_path: &mut HotPath, shutdown: &Shutdown) {
+        let Kind::Payloads { decoder, lines } = &mut self.decoder.kind else {
+            unreachable!("a file's format is CSV or JSON, as its configuration is read");
+        };
+        let mut row = Row {
+            clock: &mut self.clock,
+            speed: self.link.speed,
+            sensor: self.decoder.sensor.as_ref(),
+            payload_bytes_max: self.decoder.payload_bytes_max,
+            decoder,
+            hot_path,
+            shutdown,
+        };
+        if self.file.is_none() {
+            return lines.finish(|line| row.handle(line));
+        }
+        let mut bytes = &self.buffer[self.unread.clone()];
+        if let Some(line) = lines.next_line(&mut bytes) {
+            row.handle(line);
+        }
+        self.unread.start = self.unread.end - bytes.len();
+    }
+}
+
+/// What a row of the recording is handled with.
+struct Row<'a> {
+    clock: &'a mut RecordingClock,
+    speed: f64,
+    sensor: Option<&'a SensorTemplate>,
+    payload_bytes_max: usize,
+    decoder: &'a mut Decoder,
+    hot_path: &'a mut HotPath,
+    shutdown: &'a Shutdown,
+}
+
+impl Row<'_> {
+    fn handle(&mut self, line: Result<&[u8], Oversize>) {
         let line = match line {
             Ok(line) => line,
             Err(oversize) => {
-                return hot_path.handle_rejection(Rejection::Oversize, &oversize, &[]);
+                let reason = Rejection::Oversize;
+                return self.hot_path.handle_rejection(reason, &oversize, &[]);
             }
         };
-        let sensor = self.sensor.as_ref().and_then(SensorTemplate::fixed);
-        let clock = &mut self.clock;
-        let speed = self.link.speed;
+        let named = Named::of(self.sensor.and_then(SensorTemplate::fixed));
+        let (clock, speed, shutdown) = (&mut *self.clock, self.speed, self.shutdown);
         let receive = |hot_path: &mut HotPath, timestamp_us: Option<i64>| {
             let recorded_us = clock.handle_row(timestamp_us);
             if speed > 0.0 {
@@ -110,7 +135,19 @@ impl Player<'_> {
             hot_path.receive_recorded(recorded_us, timestamp_us)
         };
         let bytes_max = self.payload_bytes_max;
-        handle_payload(decoder, line, bytes_max, sensor, receive, hot_path);
+        handle_payload(self.decoder, line, bytes_max, named, receive, self.hot_path);
+    }
+}
+
+/// Sleeps, but not past the shutdown.
+fn sleep(wait: Duration, shutdown: &Shutdown) {
+    let until = Instant::now() + wait;
+    while !shutdown.is_requested() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(SHUTDOWN_POLL));
     }
 }
 

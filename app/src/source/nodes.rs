@@ -38,21 +38,22 @@ struct Node {
 }
 
 impl Nodes {
-    /// Takes in what a read of a line returned. `sensor` is its configured
-    /// name; without one the node's own counts.
-    pub(super) fn handle_bytes(
+    /// Takes in the next frame of what a read of a line returned; false if
+    /// `bytes` are used up. `sensor` is its configured name; without one the
+    /// node's own counts.
+    pub(super) fn handle_next(
         &mut self,
-        mut bytes: &[u8],
+        bytes: &mut &[u8],
         sensor: Option<&str>,
         receipt: Receipt,
         hot_path: &mut HotPath,
-    ) {
-        while let Some(message) = self.decoder.next_message(&mut bytes) {
-            match message {
-                Ok(message) => self.handle_message(&message, "", sensor, receipt, hot_path),
-                Err(error) => hot_path.handle_rejection(reason(error), &error, &[]),
-            }
+    ) -> bool {
+        match self.decoder.next_message(bytes) {
+            None => return false,
+            Some(Ok(message)) => self.handle_message(&message, "", sensor, receipt, hot_path),
+            Some(Err(error)) => hot_path.handle_rejection(reason(error), &error, &[]),
         }
+        true
     }
 
     /// Takes in one frame that came as a payload, with or without delimiter.

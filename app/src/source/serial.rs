@@ -1,70 +1,107 @@
 //! Readings from a serial line.
 
-use super::{SHUTDOWN_POLL, StreamDecoder, Waits, sleep};
+use super::{Fed, Retry, SHUTDOWN_POLL, StreamDecoder};
 use crate::config::{Parity, SerialLink};
-use crate::hot_path::HotPath;
+use crate::hot_path::{HotPath, Receipt};
 use crate::shutdown::Shutdown;
 use hark_hal::{DataBits, Received, SerialError, SerialLine, SerialSettings, StopBits};
+use std::time::Duration;
 
 /// What one read takes at most: a few frames. The kernel keeps the rest.
 const READ_BYTES: usize = 4096;
 
-/// Listens to the line until the shutdown, opening it anew whenever it is lost.
-pub(super) fn run(
-    link: &SerialLink,
-    hot_path: &mut HotPath,
-    decoder: &mut StreamDecoder,
-    shutdown: &Shutdown,
-) {
-    let settings = settings(link);
-    let mut waits = Waits::new(link.reconnect);
-    let mut last_reason = String::new();
-    while !shutdown.is_requested() {
-        let ended = SerialLine::open(&settings).and_then(|mut line| {
-            waits.reset();
-            last_reason.clear();
-            hot_path.handle_link_up();
-            decoder.handle_link_up();
-            listen(&mut line, hot_path, decoder, shutdown)
-        });
-        if let Err(error) = ended {
-            // A device that stays away is reported once, not at every try.
-            let reason = describe(&error);
-            if reason != last_reason {
-                hot_path.handle_link_down(&reason);
-                last_reason = reason;
+/// A serial line, opened anew whenever it is lost.
+pub struct SerialFeed {
+    settings: SerialSettings,
+    line: Option<SerialLine>,
+    retry: Retry,
+    decoder: StreamDecoder,
+    buffer: Box<[u8; READ_BYTES]>,
+    /// What is unread of `buffer`.
+    unread: std::ops::Range<usize>,
+    receipt: Option<Receipt>,
+}
+
+impl SerialFeed {
+    pub(super) fn new(link: &SerialLink, decoder: StreamDecoder) -> Self {
+        Self {
+            settings: settings(link),
+            line: None,
+            retry: Retry::new(link.reconnect),
+            decoder,
+            buffer: Box::new([0; READ_BYTES]),
+            unread: 0..0,
+            receipt: None,
+        }
+    }
+
+    pub(super) fn has_more(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    pub(super) fn advance(&mut self, hot_path: &mut HotPath, shutdown: &Shutdown) -> Fed {
+        if let (Some(receipt), true) = (self.receipt, self.has_more()) {
+            let mut bytes = &self.buffer[self.unread.clone()];
+            self.decoder.handle_next(&mut bytes, receipt, hot_path);
+            self.unread.start = self.unread.end - bytes.len();
+            return Fed::Open;
+        }
+        if shutdown.is_requested() {
+            return Fed::Ended;
+        }
+        let result = match &self.line {
+            Some(_) => self.listen(hot_path),
+            None if !self.retry.is_due() => {
+                hot_path.handle_idle();
+                return Fed::Open;
             }
-            sleep(waits.next(), shutdown);
+            None => self.open(hot_path),
+        };
+        if let Err(error) = result {
+            self.line = None;
+            self.retry.handle_down(describe(&error), hot_path);
         }
+        Fed::Open
     }
-}
 
-fn listen(
-    line: &mut SerialLine,
-    hot_path: &mut HotPath,
-    decoder: &mut StreamDecoder,
-    shutdown: &Shutdown,
-) -> Result<(), SerialError> {
-    let mut buffer = [0; READ_BYTES];
-    while !shutdown.is_requested() {
-        if let Received::Bytes(len) = line.read(&mut buffer, SHUTDOWN_POLL)? {
-            let receipt = hot_path.receive();
-            decoder.handle_bytes(&buffer[..len], receipt, hot_path);
+    fn open(&mut self, hot_path: &mut HotPath) -> Result<(), SerialError> {
+        self.line = Some(SerialLine::open(&self.settings)?);
+        self.retry.handle_up();
+        hot_path.handle_link_up();
+        self.decoder.handle_link_up();
+        self.answer()
+    }
+
+    fn listen(&mut self, hot_path: &mut HotPath) -> Result<(), SerialError> {
+        self.answer()?;
+        let Some(line) = &mut self.line else {
+            return Ok(());
+        };
+        let patience = if hot_path.has_waiting() {
+            Duration::ZERO
+        } else {
+            SHUTDOWN_POLL
+        };
+        match line.read(&mut self.buffer[..], patience)? {
+            Received::Bytes(len) => {
+                self.receipt = Some(hot_path.receive());
+                self.unread = 0..len;
+            }
+            Received::Idle => hot_path.handle_idle(),
         }
-        answer(line, decoder)?;
+        Ok(())
     }
-    Ok(())
-}
 
-fn answer(line: &mut SerialLine, decoder: &mut StreamDecoder) -> Result<(), SerialError> {
-    let Some(message) = decoder.poll_answer() else {
-        return Ok(());
-    };
-    let mut frame = [0; hark_wire::FRAME_MAX];
-    match line.write_all(hark_wire::encode(&message, &mut frame)) {
-        // A node without a receiver is no reason to stop listening to it.
-        Err(SerialError::Stalled { .. }) => Ok(()),
-        result => result,
+    fn answer(&mut self) -> Result<(), SerialError> {
+        let (Some(line), Some(message)) = (&mut self.line, self.decoder.poll_answer()) else {
+            return Ok(());
+        };
+        let mut frame = [0; hark_wire::FRAME_MAX];
+        match line.write_all(hark_wire::encode(&message, &mut frame)) {
+            // A node without a receiver is no reason to stop listening to it.
+            Err(SerialError::Stalled { .. }) => Ok(()),
+            result => result,
+        }
     }
 }
 

@@ -1,0 +1,129 @@
+//! Payloads that lie ready: what a benchmark feeds to the hot path without a
+//! link.
+//!
+//! Open loop: each payload is due at its time whether or not the one before is
+//! done, and its latency counts from there.
+
+use super::{Fed, Named, StreamDecoder};
+use crate::hot_path::HotPath;
+use crate::shutdown::Shutdown;
+use hark_engine::{Rejection, SensorId};
+use std::time::{Duration, Instant};
+
+/// Between two looks at the shutdown, in payloads.
+const SHUTDOWN_EVERY: u64 = 256;
+/// A payload that is further away than this is slept for, a nearer one is
+/// waited for in a loop: a sleep ends some tens of microseconds late.
+const SPIN: Duration = Duration::from_micros(200);
+/// Payloads that are queued before they are served when there is no rate: what
+/// a read of a busy socket returns.
+const AT_ONCE: u64 = 32;
+/// The first sequence number: it has as many digits as any that follows, so
+/// that it can be overwritten in place.
+pub const SEQUENCE_FIRST: u64 = 1_000_000_000;
+/// Where a payload keeps its sequence number: after `{"seq":`.
+const SEQUENCE_AT: usize = 7;
+
+/// Payloads that are played over and over, one sensor after the other.
+pub struct MemoryFeed {
+    decoder: StreamDecoder,
+    payloads: Vec<Box<[u8]>>,
+    sensors: Vec<(String, SensorId)>,
+    /// Between two payloads; none: as fast as they are served.
+    period: Option<Duration>,
+    count: u64,
+    next: u64,
+    started: Option<Instant>,
+}
+
+impl MemoryFeed {
+    /// Plays `count` payloads of `sensors` sensors, one each `period`. Each of
+    /// `payloads` starts with `{"seq":` and a number of ten digits, which is
+    /// overwritten.
+    ///
+    /// # Errors
+    /// If the engine takes fewer sensors.
+    pub(crate) fn new(
+        decoder: StreamDecoder,
+        hot_path: &mut HotPath,
+        payloads: Vec<Box<[u8]>>,
+        sensors: usize,
+        period: Option<Duration>,
+        count: u64,
+    ) -> Result<Self, Rejection> {
+        assert!(
+            !payloads.is_empty() && sensors > 0,
+            "there is something to play"
+        );
+        let named = |index| {
+            let name = format!("s{index}");
+            let sensor = hot_path.sensor(&name)?;
+            Ok((name, sensor))
+        };
+        Ok(Self {
+            decoder,
+            payloads,
+            sensors: (0..sensors).map(named).collect::<Result<_, Rejection>>()?,
+            period,
+            count,
+            next: 0,
+            started: None,
+        })
+    }
+
+    pub(super) fn has_more(&self) -> bool {
+        self.period.is_none() && !self.next.is_multiple_of(AT_ONCE) && self.next < self.count
+    }
+
+    pub(super) fn advance(&mut self, hot_path: &mut HotPath, shutdown: &Shutdown) -> Fed {
+        let is_over = self.next >= self.count && !hot_path.has_waiting();
+        if is_over || self.next.is_multiple_of(SHUTDOWN_EVERY) && shutdown.is_requested() {
+            return Fed::Ended;
+        }
+        if self.next >= self.count {
+            hot_path.handle_idle();
+            return Fed::Open;
+        }
+        let now = Instant::now();
+        let started = *self.started.get_or_insert(now);
+        let due = match self.period {
+            None => now,
+            Some(period) => started + period.mul_f64(self.next as f64),
+        };
+        let early = due.saturating_duration_since(now);
+        if early > Duration::ZERO && hot_path.has_waiting() {
+            hot_path.handle_idle();
+            return Fed::Open;
+        }
+        wait(early, due);
+        let receipt = hot_path.receive_at(due);
+        let (name, sensor) = &self.sensors[(self.next % self.sensors.len() as u64) as usize];
+        let sequence = SEQUENCE_FIRST + self.next / self.sensors.len() as u64;
+        let at = (self.next % self.payloads.len() as u64) as usize;
+        write_sequence(&mut self.payloads[at], sequence);
+        self.next += 1;
+        let named = Named::Known {
+            name,
+            sensor: *sensor,
+        };
+        self.decoder
+            .handle_payload(&self.payloads[at], named, receipt, hot_path);
+        Fed::Open
+    }
+}
+
+fn wait(early: Duration, due: Instant) {
+    if early > SPIN {
+        std::thread::sleep(early - SPIN);
+    }
+    while Instant::now() < due {
+        std::hint::spin_loop();
+    }
+}
+
+fn write_sequence(payload: &mut [u8], mut sequence: u64) {
+    for digit in payload[SEQUENCE_AT..SEQUENCE_AT + 10].iter_mut().rev() {
+        *digit = b'0' + (sequence % 10) as u8;
+        sequence /= 10;
+    }
+}
