@@ -211,6 +211,17 @@ impl Engine {
         self.ladder.standing()
     }
 
+    /// Root mean square of the features over about the last thousand windows,
+    /// if [`LadderPolicy::drift_max`] asks for it.
+    pub fn drift(&self) -> Option<f32> {
+        self.ladder.drift()
+    }
+
+    /// Whether the features have drifted so far that no model is believed.
+    pub fn is_drifted(&self) -> bool {
+        self.ladder.is_drifted()
+    }
+
     /// Takes in one decoded reading. `now` is the return of the read that
     /// completed it: latency and deadline count from there. `mark` is called
     /// when a stage is done, so that the driver can time it.

@@ -173,6 +173,14 @@ impl Ladder {
         }
     }
 
+    pub(crate) fn drift(&self) -> Option<f32> {
+        self.drift.is_on().then(|| self.drift.rms())
+    }
+
+    pub(crate) fn is_drifted(&self) -> bool {
+        self.drift.is_drifted()
+    }
+
     pub(crate) fn measures_drift(&self) -> bool {
         self.drift.is_on()
     }

@@ -2,17 +2,19 @@
 //! drives it.
 //!
 //! The decoding and the mapping are those of the app's wire source, the order
-//! of calls is its hot path's: reading, inference, outputs. Unlike the hot path
-//! it does not wait for the model: answers come later, and a keeper calls
-//! `handle_timeout`. One engine serves all lines, so that their readings
-//! compete for its slots. Every call is told to the [`Ledger`] as well.
+//! of calls is its hot path's: readings, then a batch on the one instance of a
+//! rung, then outputs. A keeper declares the batch stuck at its deadline; the
+//! thread may come back later, or never. One engine serves all lines, so that
+//! their readings compete for its slots. Every call is told to the [`Ledger`]
+//! as well.
 
-use crate::ledger::Ledger;
+use crate::ledger::{ExpectedJob, Ledger, Stuck};
 use crate::line::Line;
-use crate::model::{Answer, Model};
+use crate::model::{Answer, Models, RUN_US_MAX};
 use crate::scenario::Scenario;
 use hark_engine::{
-    Alert, Engine, Fault, Now, Outcome, Output, Reading, Rejection, Schema, SensorId, Step, Ticket,
+    Alert, Engine, Hang, LadderStep, Now, Outcome, Output, Reading, Rejection, Rung, Schema,
+    SensorId, Step, StepReason, Ticket,
 };
 use hark_wire::{Channel, DecodeError, FRAME_MAX, FrameDecoder, Hello, Message};
 use rand_chacha::ChaCha8Rng;
@@ -42,37 +44,64 @@ struct KnownNode {
     channels: Vec<(usize, Channel)>,
 }
 
-/// An inference under way.
-struct Running {
+/// A window of the batch that runs.
+struct Window {
     ticket: Ticket,
+    /// The ledger's name for it.
+    id: u64,
     answer: Answer,
 }
 
-/// The gateway without its threads.
-pub(crate) struct Gateway {
-    pub(crate) engine: Engine,
-    pub(crate) ledger: Ledger,
-    window_length: usize,
-    lines: Vec<LineEnd>,
-    /// By the ledger's name for the window.
-    running: BTreeMap<u64, Running>,
-    /// Answers to be awaited and alerts to be posted, since they were taken.
-    pub(crate) started: Vec<(u64, u64)>,
-    pub(crate) alerts: Vec<Alert>,
+/// The batch that runs.
+struct Run {
+    id: u64,
+    rung: Rung,
+    windows: Vec<Window>,
 }
 
-impl Gateway {
-    pub(crate) fn new(scenario: &Scenario) -> Self {
+/// The gateway without its threads.
+pub(crate) struct Gateway<'a> {
+    pub(crate) engine: Engine,
+    pub(crate) ledger: Ledger<'a>,
+    scenario: &'a Scenario,
+    lines: Vec<LineEnd>,
+    /// By how much the wall clock is wrong.
+    pub(crate) clock_error_us: i64,
+    runs: u64,
+    run: Option<Run>,
+    /// The threads taken for stuck, by their run.
+    stuck: BTreeMap<u64, (Hang, Stuck)>,
+    /// Since they were taken: a run and when it ends, alerts to be posted, and
+    /// steps to be traced.
+    pub(crate) started: Option<(u64, Option<u64>)>,
+    pub(crate) alerts: Vec<Alert>,
+    pub(crate) steps: Vec<LadderStep>,
+}
+
+impl<'a> Gateway<'a> {
+    pub(crate) fn new(scenario: &'a Scenario) -> Self {
         let Scenario { spec, limits, .. } = scenario;
-        let late_us_max = scenario.keeper_late_us_max;
+        let (policy, rungs) = (scenario.policy, &scenario.model.rungs);
+        let engine = Engine::new(spec, *limits, policy, rungs);
         Self {
-            engine: Engine::new(spec, *limits).expect("only valid pipelines are drawn"),
-            ledger: Ledger::new(*limits, spec.verdict.clone(), late_us_max),
-            window_length: spec.window.length,
+            engine: engine.expect("only valid pipelines are drawn"),
+            ledger: Ledger::new(scenario),
+            scenario,
             lines: scenario.nodes.iter().map(|_| LineEnd::default()).collect(),
-            running: BTreeMap::new(),
-            started: Vec::new(),
+            clock_error_us: 0,
+            runs: 0,
+            run: None,
+            stuck: BTreeMap::new(),
+            started: None,
             alerts: Vec::new(),
+            steps: Vec::new(),
+        }
+    }
+
+    fn now(&self, mono_us: u64) -> Now {
+        Now {
+            mono_us,
+            utc_us: mono_us as i64 + self.clock_error_us,
         }
     }
 
@@ -95,7 +124,6 @@ impl Gateway {
         mut bytes: &[u8],
         now_us: u64,
         line: &mut Line,
-        mut infer: impl FnMut(&mut Self),
     ) {
         while let Some(message) = self.lines[index].decoder.next_message(&mut bytes) {
             match message {
@@ -105,7 +133,6 @@ impl Gateway {
                 }
                 Err(error) => self.reject(reason(error)),
             }
-            infer(self);
         }
     }
 
@@ -154,13 +181,12 @@ impl Gateway {
     }
 
     fn hand_in(&mut self, sensor: SensorId, reading: &Reading, now_us: u64) -> Step {
-        let now = Now {
-            mono_us: now_us,
-            utc_us: now_us as i64,
-        };
+        let now = self.now(now_us);
         self.ledger.handle_sensor(sensor);
-        let step = self.engine.handle_reading(sensor, reading, now);
-        self.ledger.handle_reading(sensor, reading, now_us, step);
+        let step = self.engine.handle_reading(sensor, reading, now, |_| {});
+        let engine = &self.engine;
+        self.ledger
+            .handle_reading(sensor, reading, now, step, engine);
         self.drain();
         step
     }
@@ -177,7 +203,7 @@ impl Gateway {
                     | Rejection::Future
             ),
             Step::Settled(Outcome::Filling) => false,
-            _ => self.window_length > 1,
+            _ => self.scenario.spec.window.length > 1,
         };
         assert!(!is_by_the_past, "{step:?} right after a restart");
     }
@@ -187,30 +213,72 @@ impl Gateway {
         self.ledger.handle_rejection(reason);
     }
 
-    /// Gives waiting windows to idle workers.
-    pub(crate) fn infer(&mut self, model: &mut Model<'_>, now_us: u64, rng: &mut ChaCha8Rng) {
-        while model.has_idle_worker() {
-            let Some(job) = self.engine.poll_inference() else {
-                assert_eq!(self.ledger.waiting(), 0, "a window waits unseen");
-                return;
+    pub(crate) fn is_running(&self) -> bool {
+        self.run.is_some()
+    }
+
+    /// Gives waiting windows to a model, as one batch.
+    pub(crate) fn infer(&mut self, models: &Models<'_>, now_us: u64, rng: &mut ChaCha8Rng) {
+        if self.run.is_some() {
+            return;
+        }
+        let (now, cost_us) = (self.now(now_us), RUN_US_MAX as f32);
+        let mut len = self.engine.batch_len(cost_us, now_us);
+        self.ledger.check_batch_len(len, cost_us, now_us);
+        if self.scenario.driver_is_greedy && len > 0 {
+            len = usize::MAX;
+        }
+        let mut run: Option<(Run, u64)> = None;
+        for _ in 0..len.max(1) {
+            let expected = self.ledger.handle_poll(now);
+            let job = self.engine.poll_inference(now);
+            let found = job.as_ref().map(|job| (job.rung, job.deadline_us));
+            assert_eq!(found, expected.map(|job| (job.rung, job.deadline_us)));
+            let window = job.zip(expected).map(|(job, ExpectedJob { id, .. })| {
+                let answer = models.answer(job.rung, job.features, rng);
+                let ticket = job.ticket;
+                (job.rung, job.deadline_us, Window { ticket, id, answer })
+            });
+            self.drain();
+            let Some((rung, deadline_us, window)) = window else {
+                break;
             };
-            let (ticket, deadline_us) = (job.ticket, job.deadline_us);
-            let answer = model.start(job.features, now_us, deadline_us, rng);
-            let id = self.ledger.handle_start(deadline_us);
-            self.started.extend(answer.at_us.map(|at_us| (id, at_us)));
-            self.running.insert(id, Running { ticket, answer });
+            let id = self.runs;
+            let (run, _) = run.get_or_insert_with(|| {
+                let windows = Vec::new();
+                (Run { id, rung, windows }, deadline_us)
+            });
+            run.windows.push(window);
+        }
+        if let Some((run, deadline_us)) = run {
+            let left_us = deadline_us.saturating_sub(now_us);
+            let takes_us = models.takes_us(run.rung, left_us, rng);
+            self.started = Some((run.id, takes_us.map(|us| now_us + us)));
+            self.runs += 1;
+            self.run = Some(run);
         }
     }
 
-    /// The model answers window `id`; returns the ticket that this used up.
-    pub(crate) fn handle_answer(&mut self, id: u64, now_us: u64) -> Ticket {
-        let running = self.running.remove(&id);
-        let Running { ticket, answer } = running.expect("a worker answers once");
-        self.ledger.handle_answer(id, &answer, now_us);
-        let outputs = answer.outputs.as_deref().ok_or(Fault);
-        self.engine.handle_outputs(ticket, outputs, now_us);
-        self.drain();
-        ticket
+    /// A run has ended, or its thread was killed: its answers, or no more than
+    /// a late return. Returns what its windows used up.
+    pub(crate) fn handle_run_end(&mut self, id: u64, now_us: u64) -> Option<(Rung, Vec<Ticket>)> {
+        if let Some((hang, stuck)) = self.stuck.remove(&id) {
+            let is_wanted = self.ledger.handle_late_return(stuck, now_us);
+            let is_kept = self.engine.handle_late_return(hang, now_us);
+            assert_eq!(is_kept, is_wanted, "the instance of a stuck thread");
+            self.drain();
+            self.watch_relief(now_us);
+            return None;
+        }
+        let run = self.run.take_if(|run| run.id == id)?;
+        let tickets = run.windows.iter().map(|window| window.ticket).collect();
+        for window in run.windows {
+            self.ledger.handle_answer(window.id, &window.answer, now_us);
+            let outputs = window.answer.outputs.as_deref().map_err(|&fault| fault);
+            self.engine.handle_outputs(window.ticket, outputs, now_us);
+            self.drain();
+        }
+        Some((run.rung, tickets))
     }
 
     /// A worker answers again with a ticket that is used up.
@@ -220,36 +288,61 @@ impl Gateway {
         self.drain();
     }
 
-    /// The windows of workers that will never answer.
-    pub(crate) fn hung(&self) -> Vec<u64> {
-        let hung = self
-            .running
-            .iter()
-            .filter(|(_, r)| r.answer.at_us.is_none());
-        hung.map(|(&id, _)| id).collect()
-    }
-
-    /// The worker of window `id` was killed.
-    pub(crate) fn handle_killed(&mut self, id: u64, now_us: u64) {
-        if let Some(running) = self.running.get_mut(&id) {
-            running.answer.outputs = None;
-            running.answer.score = None;
-        }
-        self.handle_answer(id, now_us);
+    /// Every run whose thread has not come back.
+    pub(crate) fn unfinished(&self) -> Vec<u64> {
+        let running = self.run.iter().map(|run| run.id);
+        self.stuck.keys().copied().chain(running).collect()
     }
 
     /// The keeper was woken.
     pub(crate) fn handle_timeout(&mut self, now_us: u64) {
-        self.ledger.handle_timeout(now_us);
-        self.engine.handle_timeout(now_us);
+        let Some(run) = self.run.take_if(|_| self.scenario.has_keeper) else {
+            self.ledger.handle_timeout(now_us);
+            self.engine.handle_timeout(now_us);
+            return self.drain();
+        };
+        let stuck = self.ledger.handle_hang(now_us).expect("it runs");
+        let hang = self.engine.handle_hang(now_us).expect("it runs");
+        assert_eq!(hang.rung(), run.rung);
+        self.drain();
+        self.stuck.insert(run.id, (hang, stuck));
+        self.watch_relief(now_us);
+    }
+
+    /// Without a thread in reserve no model may be run.
+    fn watch_relief(&mut self, now_us: u64) {
+        let has_relief = self.stuck.len() < self.scenario.model.relief_max;
+        self.ledger.set_models_allowed(has_relief, now_us);
+        self.engine.set_models_allowed(has_relief, now_us);
+        self.drain();
+    }
+
+    /// A rung that the driver shall load a model for.
+    pub(crate) fn poll_wanted_instance(&mut self, now_us: u64) -> Option<Rung> {
+        let expected = self.ledger.poll_wanted(now_us);
+        let wanted = self.engine.poll_wanted_instance(now_us);
+        assert_eq!(wanted, expected, "an instance is wanted");
+        self.drain();
+        wanted
+    }
+
+    /// Loading a model has ended.
+    pub(crate) fn handle_load(&mut self, rung: Rung, loaded: Result<(), StepReason>, now_us: u64) {
+        self.ledger.handle_load(rung, loaded, now_us);
+        match loaded {
+            Ok(()) => self.engine.handle_instance(rung, now_us),
+            Err(reason) => self.engine.handle_no_instance(rung, reason, now_us),
+        }
         self.drain();
     }
 
     fn drain(&mut self) {
         while let Some(output) = self.engine.poll_output() {
             self.ledger.handle_output(&output);
-            if let Output::Alert(alert) = output {
-                self.alerts.push(alert);
+            match output {
+                Output::Alert(alert) => self.alerts.push(alert),
+                Output::Step(step) => self.steps.push(step),
+                Output::Verdict(_) => {}
             }
         }
     }

@@ -1,16 +1,26 @@
 //! What the engine must have said and counted: a second, slower bookkeeping.
 //!
 //! Before the outputs of an event are looked at, the ledger says which verdicts
-//! are due, in order. Then every output is held against them, and after every
-//! step the engine's counters against the ledger's own. It keeps open readings
-//! in a plain list and knows nothing of slots.
+//! and steps are due, in order. Then every output is held against them, and
+//! after every step the engine's counters against the ledger's own. It keeps
+//! open readings in a plain list, knows nothing of slots, and keeps the ladder
+//! by its own [`LadderBook`].
+
+mod ladder;
+mod said;
 
 use crate::model::Answer;
+use crate::scenario::Scenario;
 use hark_engine::{
-    Alert, AlertState, Counters, Engine, Limits, Outcome, Output, PENDING_MAX, Reading, Rejection,
-    Rung, SensorId, Step, Verdict, VerdictSpec,
+    AlertState, Counters, Engine, Fault, LadderStep, Limits, Now, Outcome, Output, PENDING_MAX,
+    Reading, Rejection, Rung, SensorId, Step, StepReason, Verdict,
 };
+use ladder::{Ending, LadderBook};
+use said::{Expected, Said};
 use std::collections::VecDeque;
+
+/// Readings after which the rule has an opinion.
+const RULE_LEARNS: u64 = 128;
 
 /// A reading whose window waits for its verdict.
 #[derive(Clone, Copy, Debug)]
@@ -20,63 +30,72 @@ struct Open {
     sequence: Option<u64>,
     timestamp_us: Option<i64>,
     arrived_us: u64,
+    rule_has_learnt: bool,
     is_running: bool,
 }
 
-/// A verdict that must be given now.
+/// The batch that runs.
 #[derive(Clone, Copy, Debug)]
-struct Due {
-    open: Open,
-    rung: Rung,
-    /// Known for the model's.
-    score: Option<f32>,
-    now_us: u64,
+struct Run {
+    choice: (usize, bool),
+    windows: usize,
+    /// Those without an answer yet.
+    unanswered: u32,
+    is_closed: bool,
 }
 
-/// What was said about one sensor.
-#[derive(Clone, Copy, Default)]
-struct Said {
-    state: AlertState,
-    /// Bit 0 is the newest verdict: an anomaly.
-    anomalies: u64,
-    changed_us: Option<u64>,
+/// A thread that was taken for stuck.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stuck {
+    index: usize,
+    instance: u32,
+    windows: u32,
+}
+
+/// A window that must be given out now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ExpectedJob {
+    pub(crate) id: u64,
+    pub(crate) rung: Rung,
+    pub(crate) deadline_us: u64,
 }
 
 /// The second bookkeeping of one engine.
-pub(crate) struct Ledger {
+pub(crate) struct Ledger<'a> {
+    scenario: &'a Scenario,
     limits: Limits,
-    verdict: VerdictSpec,
-    /// How late the driver may be; nothing else makes a verdict late.
-    late_us_max: u64,
     counters: Counters,
     before: Counters,
+    ladder: LadderBook,
     open: Vec<Open>,
-    /// Inferences under way whose verdict was given at the deadline.
-    abandoned: usize,
     opened: u64,
-    due: VecDeque<Due>,
+    run: Option<Run>,
+    expected: VecDeque<Expected>,
     /// The verdict given last and when, until something else is said.
     last: Option<(Verdict, u64)>,
     /// By [`SensorId::index`].
     said: Vec<Said>,
     sensors: Vec<SensorId>,
+    /// Steps by [`StepReason::index`].
+    pub(crate) steps: [u64; StepReason::ALL.len()],
 }
 
-impl Ledger {
-    pub(crate) fn new(limits: Limits, verdict: VerdictSpec, late_us_max: u64) -> Self {
+impl<'a> Ledger<'a> {
+    pub(crate) fn new(scenario: &'a Scenario) -> Self {
         Self {
-            limits,
-            verdict,
-            late_us_max,
+            scenario,
+            limits: scenario.limits,
             counters: Counters::default(),
             before: Counters::default(),
+            ladder: LadderBook::new(scenario.policy, &scenario.model.rungs),
             open: Vec::new(),
-            abandoned: 0,
             opened: 0,
-            due: VecDeque::new(),
+            run: None,
+            expected: VecDeque::new(),
             last: None,
             said: Vec::new(),
             sensors: Vec::new(),
+            steps: [0; StepReason::ALL.len()],
         }
     }
 
@@ -89,38 +108,109 @@ impl Ledger {
         assert!(sensor.index() < self.sensors.len(), "{sensor:?} skips one");
     }
 
+    /// What the time alone changes.
+    fn observe(&mut self, now: Now) {
+        self.ladder.handle_wall_clock(now.utc_us);
+        self.follow(now.mono_us);
+    }
+
+    /// The step that is due now, and the windows that nobody can run any more.
+    fn follow(&mut self, now_us: u64) {
+        self.counters.hangs += self.ladder.give_up(now_us);
+        if let Some((from, to, reason)) = self.ladder.poll_step() {
+            assert_ne!(from, to);
+            self.counters.ladder_steps += 1;
+            self.steps[reason.index()] += 1;
+            let at_us = now_us;
+            self.expected.push_back(Expected::Step(LadderStep {
+                from,
+                to,
+                reason,
+                at_us,
+            }));
+        }
+        if self.ladder.choice(now_us).is_none() {
+            let is_waiting = |open: &mut Open| !open.is_running;
+            let stranded: Vec<_> = self.open.extract_if(.., is_waiting).collect();
+            stranded
+                .into_iter()
+                .for_each(|open| self.expect_fallback(open, now_us));
+        }
+    }
+
     /// `reading` was handed in and the engine answered `step`.
     pub(crate) fn handle_reading(
         &mut self,
         sensor: SensorId,
         reading: &Reading,
-        now_us: u64,
+        now: Now,
         step: Step,
+        engine: &Engine,
     ) {
+        self.observe(now);
         self.counters.readings += 1;
-        let has_room = self.open.len() + self.abandoned < PENDING_MAX;
+        match step {
+            Step::Settled(Outcome::Rejected(reason)) => return self.count_rejection(reason),
+            Step::Settled(Outcome::Shed) => panic!("nothing is shed here"),
+            _ => self.said[sensor.index()].samples += 1,
+        }
+        if step == Step::Settled(Outcome::Filling) {
+            self.counters.filling += 1;
+            return;
+        }
+        let now_us = now.mono_us;
+        let has_slot = self.open.len() < PENDING_MAX;
+        if has_slot {
+            self.see_drift(engine);
+            self.follow(now_us);
+        }
         let open = Open {
             id: self.opened,
             sensor,
             sequence: reading.sequence,
             timestamp_us: reading.timestamp_us,
             arrived_us: now_us,
+            rule_has_learnt: self.said[sensor.index()].samples > RULE_LEARNS,
             is_running: false,
         };
-        match step {
-            Step::Pending => {
-                assert!(has_room, "more windows wait than may");
-                self.opened += 1;
-                self.open.push(open);
-            }
-            Step::Settled(Outcome::Fallback) => {
-                assert!(!has_room, "the rule answered though a slot was free");
-                self.expect(open, Rung::Rule, None, now_us);
-            }
-            Step::Settled(Outcome::Filling) => self.counters.filling += 1,
-            Step::Settled(Outcome::Rejected(reason)) => self.count_rejection(reason),
-            Step::Settled(outcome) => panic!("{outcome:?} is no answer to a reading"),
+        let choice = self.ladder.choice(now_us);
+        let may_wait = choice.is_some_and(|(_, is_trial)| {
+            !is_trial || self.ladder.has_server() || self.open.is_empty()
+        });
+        if engine.counters().cache_hits > self.counters.cache_hits {
+            assert!(has_slot && may_wait && self.open.is_empty());
+            self.expect_cached(open, choice.expect("it may wait"), now_us);
+        } else if has_slot && may_wait {
+            assert_eq!(step, Step::Pending, "a model could have run it");
+            self.opened += 1;
+            self.open.push(open);
+        } else {
+            assert_eq!(step, Step::Settled(Outcome::Fallback));
+            self.expect_fallback(open, now_us);
         }
+    }
+
+    fn see_drift(&mut self, engine: &Engine) {
+        self.ladder.is_drifted = engine.is_drifted();
+        let (max, rms) = (self.scenario.policy.drift_max, engine.drift());
+        let is_beyond = rms.is_some_and(|rms| rms > max);
+        let is_well_within = rms.is_none_or(|rms| rms <= 0.9 * max);
+        assert!(!is_beyond || engine.is_drifted(), "drift unseen: {rms:?}");
+        assert!(
+            !(is_well_within && engine.is_drifted()),
+            "no drift: {rms:?}"
+        );
+    }
+
+    fn expect_cached(&mut self, open: Open, choice: (usize, bool), now_us: u64) {
+        assert!(self.limits.is_caching);
+        assert!(!choice.1, "a trial runs the model");
+        let last = self.said[open.sensor.index()].by_model;
+        let last = last.expect("a cached score was given before");
+        let rung = self.ladder.rung(choice.0);
+        assert_eq!(last.rung, rung, "another model's score");
+        self.counters.cache_hits += 1;
+        self.expect(open, rung, Some(last.score), now_us);
     }
 
     /// Something that is no reading was handed in.
@@ -134,36 +224,107 @@ impl Ledger {
         self.counters.rejected_by_reason[reason.index()] += 1;
     }
 
-    /// The engine gave out the window that is due at `deadline_us`; it must be
-    /// the oldest. Returns a name for it.
-    pub(crate) fn handle_start(&mut self, deadline_us: u64) -> u64 {
-        let mut waiting = self.open.iter_mut().filter(|open| !open.is_running);
-        let oldest = waiting.next().expect("a window waits if one is given out");
-        assert_eq!(oldest.arrived_us + self.limits.deadline_us, deadline_us);
+    /// A window is asked for; which one the engine must give out.
+    pub(crate) fn handle_poll(&mut self, now: Now) -> Option<ExpectedJob> {
+        let now_us = now.mono_us;
+        self.observe(now);
+        if self.run.is_none() {
+            self.handle_timeout(now_us);
+        }
+        let choice = match self.run {
+            Some(run) if run.is_closed || run.choice.1 => return None,
+            Some(run) if run.windows >= self.batch_max(run.choice.0) => return None,
+            Some(run) => run.choice,
+            None => self.ladder.choice(now_us)?,
+        };
+        let oldest = self.open.iter_mut().find(|open| !open.is_running)?;
         oldest.is_running = true;
-        oldest.id
+        let job = ExpectedJob {
+            id: oldest.id,
+            rung: self.ladder.rung(choice.0),
+            deadline_us: oldest.arrived_us + self.limits.deadline_us,
+        };
+        let run = self.run.get_or_insert(Run {
+            choice,
+            windows: 0,
+            unanswered: 0,
+            is_closed: false,
+        });
+        run.windows += 1;
+        run.unanswered += 1;
+        if choice.1 {
+            assert_eq!(run.windows, 1, "a trial is alone");
+            self.counters.probes += 1;
+            self.ladder.handle_trial(choice.0, now_us);
+        }
+        Some(job)
     }
 
-    /// How many windows wait for a worker.
+    fn batch_max(&self, index: usize) -> usize {
+        self.scenario.model.rungs[index].batch_max
+    }
+
+    /// How many windows wait for a model.
     pub(crate) fn waiting(&self) -> usize {
         self.open.iter().filter(|open| !open.is_running).count()
     }
 
-    /// The model is about to answer the window `id`.
+    /// Holds the engine's proposal for a batch at `cost_us` a window against
+    /// the deadlines.
+    pub(crate) fn check_batch_len(&self, len: usize, cost_us: f32, now_us: u64) {
+        let choice = self.ladder.choice(now_us).filter(|_| self.run.is_none());
+        let Some(((index, is_trial), oldest)) = choice.zip(self.open.first()) else {
+            return assert_eq!(len, 0, "nothing can run");
+        };
+        let limit = if is_trial { 1 } else { self.batch_max(index) };
+        let limit = limit.min(self.waiting());
+        assert!((1..=limit).contains(&len), "{len} of {limit}");
+        let due_us = oldest.arrived_us + self.limits.deadline_us - self.limits.keeper_margin_us;
+        let left_us = due_us.saturating_sub(now_us) as f64;
+        let is_in_time = |n: usize| n as f64 * f64::from(cost_us) <= left_us;
+        assert!(len == 1 || is_in_time(len), "{len} windows are too many");
+        let could_be_longer = len < limit && is_in_time(len + 1);
+        assert!(!could_be_longer, "{len} windows are too few");
+    }
+
+    /// The model is about to answer the window `id` of the batch that runs.
     pub(crate) fn handle_answer(&mut self, id: u64, answer: &Answer, now_us: u64) {
+        let run = self.run.as_mut().expect("a batch runs");
+        run.unanswered -= 1;
+        run.is_closed = true;
+        let choice = run.choice;
+        if run.unanswered == 0 {
+            self.run = None;
+        }
         let Some(at) = self.open.iter().position(|open| open.id == id) else {
-            self.abandoned -= 1;
             self.counters.late_results += 1;
             return;
         };
         let open = self.open.remove(at);
         let is_late = now_us > open.arrived_us + self.limits.deadline_us;
-        match answer.score {
-            None => self.counters.model_faults += 1,
-            Some(_) if is_late => self.counters.late_results += 1,
-            Some(score) => return self.expect(open, Rung::Model, Some(score), now_us),
-        }
-        self.expect(open, Rung::Rule, None, now_us);
+        let ending = match answer.score {
+            Err(fault) => {
+                self.counters.model_faults += 1;
+                self.expect_fallback(open, now_us);
+                Ending::Faulty(reason(fault))
+            }
+            Ok(_) if is_late => {
+                self.counters.late_results += 1;
+                self.expect_fallback(open, now_us);
+                Ending::Late
+            }
+            Ok(score) => {
+                self.expect(open, self.ladder.rung(choice.0), Some(score), now_us);
+                Ending::Good
+            }
+        };
+        self.note(choice, ending, now_us);
+        self.follow(now_us);
+    }
+
+    fn note(&mut self, choice: (usize, bool), ending: Ending, now_us: u64) {
+        let has_failed = self.ladder.handle_ending(choice, ending, now_us);
+        self.counters.probes_failed += u64::from(has_failed);
     }
 
     /// A ticket that is used up is about to be answered again.
@@ -178,105 +339,68 @@ impl Ledger {
         let is_due = |open: &mut Open| open.arrived_us + deadline_us <= due_us;
         let due: Vec<_> = self.open.extract_if(.., is_due).collect();
         for open in due {
-            self.abandoned += usize::from(open.is_running);
-            self.expect(open, Rung::Rule, None, now_us);
-        }
-    }
-
-    fn expect(&mut self, open: Open, rung: Rung, score: Option<f32>, now_us: u64) {
-        match rung {
-            Rung::Model => self.counters.scored += 1,
-            Rung::Rule => self.counters.fallback += 1,
-        }
-        let deadline_us = open.arrived_us + self.limits.deadline_us;
-        if now_us > deadline_us {
-            self.counters.deadline_misses += 1;
-            let late_us = now_us - (deadline_us - self.limits.keeper_margin_us);
-            assert!(
-                late_us <= self.late_us_max,
-                "late, though the driver was not"
-            );
-        }
-        self.due.push_back(Due {
-            open,
-            rung,
-            score,
-            now_us,
-        });
-    }
-
-    /// The engine said `output`.
-    pub(crate) fn handle_output(&mut self, output: &Output) {
-        match output {
-            Output::Verdict(verdict) => self.handle_verdict(verdict),
-            Output::Alert(alert) => self.handle_alert(alert),
-        }
-    }
-
-    fn handle_verdict(&mut self, verdict: &Verdict) {
-        self.check_no_alert_is_missing();
-        let due = self.due.pop_front();
-        let due = due.unwrap_or_else(|| panic!("nobody asked for {verdict:?}"));
-        let (open, latency_us) = (due.open, due.now_us - due.open.arrived_us);
-        assert_eq!(verdict.sensor, open.sensor);
-        assert_eq!(verdict.sequence, open.sequence);
-        assert_eq!(verdict.timestamp_us, open.timestamp_us);
-        assert_eq!(verdict.rung, due.rung);
-        assert_eq!(verdict.latency_us, latency_us);
-        assert_eq!(verdict.is_in_time, latency_us <= self.limits.deadline_us);
-        assert!(verdict.score.is_finite() && verdict.score >= 0.0);
-        if let Some(score) = due.score {
-            // An autoencoder's goes through a square root and back.
-            let error = (verdict.score - score).abs();
-            assert!(
-                error <= 1e-3 * (1.0 + score),
-                "{} is not {score}",
-                verdict.score
-            );
-        }
-        let said = &mut self.said[verdict.sensor.index()];
-        said.anomalies = said.anomalies << 1 | u64::from(verdict.is_anomaly());
-        self.last = Some((*verdict, due.now_us));
-    }
-
-    fn handle_alert(&mut self, alert: &Alert) {
-        let (verdict, now_us) = self.last.take().expect("an alert follows a verdict");
-        assert_eq!(verdict, alert.verdict, "an alert follows its own verdict");
-        let said = &mut self.said[alert.verdict.sensor.index()];
-        assert_ne!(
-            said.state, alert.verdict.state,
-            "an alert changes the state"
-        );
-        said.state = alert.verdict.state;
-        let recent = said.anomalies & (u64::MAX >> (u64::BITS - self.verdict.n));
-        match said.state {
-            AlertState::Raised => {
-                self.counters.alerts += 1;
-                assert!(
-                    recent.count_ones() >= self.verdict.k,
-                    "raised without a cause"
-                );
+            self.expect_fallback(open, now_us);
+            if let Some(run) = self.run.as_mut().filter(|_| open.is_running) {
+                run.is_closed = true;
+                let choice = run.choice;
+                self.note(choice, Ending::Late, now_us);
             }
-            AlertState::Cleared => assert_eq!(recent, 0, "cleared though not calm"),
         }
-        let held_us = (self.verdict.hold_off_ms * 1e3) as u64;
-        let is_held = said.changed_us.is_some_and(|at| now_us < at + held_us);
-        assert!(!is_held, "two changes within the hold-off");
-        said.changed_us = Some(now_us);
+        self.follow(now_us);
     }
 
-    /// A verdict with another state than the last must bring an alert.
-    fn check_no_alert_is_missing(&mut self) {
-        if let Some((verdict, _)) = self.last.take() {
-            let said = &self.said[verdict.sensor.index()];
-            assert_eq!(said.state, verdict.state, "a change of state without alert");
+    /// The keeper is about to give up the batch that runs.
+    pub(crate) fn handle_hang(&mut self, now_us: u64) -> Option<Stuck> {
+        let run = self.run.take()?;
+        let running: Vec<_> = self.open.extract_if(.., |open| open.is_running).collect();
+        if !running.is_empty() {
+            self.note(run.choice, Ending::Late, now_us);
         }
+        running
+            .into_iter()
+            .for_each(|open| self.expect_fallback(open, now_us));
+        let index = run.choice.0;
+        let instance = self.ladder.handle_hang(index, now_us);
+        self.handle_timeout(now_us);
+        Some(Stuck {
+            index,
+            instance,
+            windows: run.unanswered,
+        })
+    }
+
+    /// A stuck thread is about to come back; whether its instance is wanted.
+    pub(crate) fn handle_late_return(&mut self, stuck: Stuck, now_us: u64) -> bool {
+        self.follow(now_us);
+        self.counters.late_results += u64::from(stuck.windows);
+        self.ladder.handle_late_return(stuck.index, stuck.instance)
+    }
+
+    /// A model was loaded, or why not.
+    pub(crate) fn handle_load(&mut self, rung: Rung, loaded: Result<(), StepReason>, now_us: u64) {
+        match loaded {
+            Ok(()) => self.ladder.handle_instance(rung, now_us),
+            Err(why) => self.ladder.handle_no_instance(rung, why, now_us),
+        }
+        self.follow(now_us);
+    }
+
+    /// Which rung the engine must ask an instance for.
+    pub(crate) fn poll_wanted(&mut self, now_us: u64) -> Option<Rung> {
+        self.follow(now_us);
+        self.ladder.poll_wanted(now_us)
+    }
+
+    /// Models may be run, or not.
+    pub(crate) fn set_models_allowed(&mut self, are_allowed: bool, now_us: u64) {
+        self.ladder.are_allowed = are_allowed;
+        self.follow(now_us);
     }
 
     /// Holds the engine against the ledger after a step.
     pub(crate) fn check(&mut self, engine: &Engine) {
         self.check_no_alert_is_missing();
-        assert!(self.due.is_empty(), "not given: {:?}", self.due);
+        assert!(self.expected.is_empty(), "not given: {:?}", self.expected);
         let counters = engine.counters();
         // What was missed, the ledger cannot know; it must only grow.
         assert!(counters.missed >= self.before.missed);
@@ -292,6 +416,10 @@ impl Ledger {
         let by_reason: u64 = counters.rejected_by_reason.iter().sum();
         assert_eq!(counters.rejected, by_reason);
         assert!(engine.sensors_len() <= self.limits.sensors_max);
+        assert_eq!(engine.current_rung(), self.ladder.standing());
+        if self.scenario.keeper_late_us_max == 0 {
+            assert_eq!(counters.deadline_misses, 0, "though the keeper is punctual");
+        }
         for (sensor, state) in self.states() {
             assert_eq!(engine.alert_state(sensor), state, "of {sensor:?}");
         }
@@ -301,5 +429,22 @@ impl Ledger {
     pub(crate) fn states(&self) -> impl Iterator<Item = (SensorId, AlertState)> {
         let states = self.said.iter().map(|said| said.state);
         self.sensors.iter().copied().zip(states)
+    }
+
+    /// The engine said `output`.
+    pub(crate) fn handle_output(&mut self, output: &Output) {
+        match output {
+            Output::Verdict(verdict) => self.handle_verdict(verdict),
+            Output::Alert(alert) => self.handle_alert(alert),
+            Output::Step(step) => self.handle_step(step),
+        }
+    }
+}
+
+fn reason(fault: Fault) -> StepReason {
+    match fault {
+        Fault::Error => StepReason::Error,
+        Fault::Panic => StepReason::Panic,
+        Fault::NotFinite => StepReason::NotFinite,
     }
 }

@@ -2,8 +2,9 @@
 //! alert, over thousands of seeds.
 //!
 //! Lines drop, flip, truncate, repeat and hold back bytes; nodes start again;
-//! the model is slow, hangs, fails and babbles; the driver is late; the broker
-//! comes and goes. A seed decides everything, time is simulated, and after
+//! models are slow, hang, fail, panic and babble, their threads come back late
+//! or never, their files are gone; the driver is late; the broker comes and
+//! goes. A seed decides everything, time is simulated, and after
 //! every step the invariants are checked: in [`ledger`] those of the engine, in
 //! [`line`] those of the decoder, in [`broker`] those of the outbox.
 //!
@@ -19,7 +20,7 @@ mod node;
 mod scenario;
 mod world;
 
-use hark_engine::{Counters, Rejection};
+use hark_engine::{Counters, Rejection, StepReason};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use scenario::Scenario;
@@ -135,6 +136,8 @@ impl RunSummary {
         self.alerts_posted += other.alerts_posted;
         self.alerts_dropped += other.alerts_dropped;
         self.connects += other.connects;
+        let steps = self.ladder_steps.iter_mut().zip(other.ladder_steps);
+        steps.for_each(|(sum, count)| *sum += count);
     }
 }
 
@@ -145,12 +148,16 @@ fn describe(total: &RunSummary, seeds: u64, wall: Duration) -> String {
         fallback,
         filling,
         rejected,
+        ladder_steps,
+        probes,
+        hangs,
         ..
     } = total.counters;
     format!(
         "simulation: {seeds} seeds, {} steps, {:.1} simulated hours in {:.1} s, {:.0} seeds/s: \
          {readings} readings = {scored} scored + {fallback} fallback + {filling} filling \
-         + {rejected} rejected, {} alerts",
+         + {rejected} rejected, {} alerts, {ladder_steps} ladder steps, {probes} trials, \
+         {hangs} instances given up",
         total.steps,
         total.simulated_us as f64 / 3.6e9,
         wall.as_secs_f64(),
@@ -169,11 +176,19 @@ fn check_coverage(total: &RunSummary) {
         ("window resets", counters.window_resets),
         ("missed readings", counters.missed),
         ("fallbacks", counters.fallback),
+        ("cached scores", counters.cache_hits),
+        ("trials", counters.probes),
+        ("failed trials", counters.probes_failed),
+        ("instances given up", counters.hangs),
         ("dropped alerts", total.alerts_dropped),
         ("connections", total.connects),
     ];
     let unseen = seen.into_iter().find(|&(_, count)| count == 0);
     assert_eq!(unseen, None, "never happened");
+    for reason in StepReason::ALL {
+        let count = total.ladder_steps[reason.index()];
+        assert!(count > 0, "no step for {reason:?}");
+    }
     let reasons = [
         Rejection::Corrupt,
         Rejection::Oversize,

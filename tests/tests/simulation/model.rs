@@ -1,26 +1,33 @@
-//! The model in simulated time: how long it thinks and what it then says.
+//! The models in simulated time: how long they think and what they then say.
 //!
-//! Its mood changes during the storm: from microseconds to never, from right
-//! answers to errors, numbers that are none, and too many or too few of them.
-//! With several workers answers come back in another order than asked.
+//! Each rung has one instance and a mood, which changes during the storm: from
+//! microseconds to never, from right answers to errors, panics, numbers that
+//! are none, and too many or too few of them.
 
-use hark_engine::ScoreSpec;
+use hark_engine::{Fault, ModelRung, Rung, ScoreSpec};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 /// The longest inference that does end.
 const SLOW_US_MAX: u64 = 2_000_000;
+/// The longest run of a healthy model, whatever the batch.
+pub(crate) const RUN_US_MAX: u64 = 100;
 /// Vibration of a healthy machine, in g; the score is the distance from it.
 const HEALTHY_G: f32 = 1.0;
 
-/// What a seed draws for the model.
+/// What a seed draws for the models.
 pub(crate) struct ModelPlan {
-    /// Inferences at once. More than the engine's slots: a model that hangs
-    /// then takes every slot.
-    workers: usize,
+    /// The model rungs, best first.
+    pub(crate) rungs: Vec<ModelRung>,
     moods: Vec<Mood>,
     /// Mean time between two changes of mood.
     pub(crate) mood_mean_us: u64,
+    /// Probability that a fresh instance does not load, in the storm.
+    pub(crate) load_fails: f64,
+    /// Stuck threads at which no model may be run any more.
+    pub(crate) relief_max: usize,
+    /// Mean time between two steps of the wall clock beyond every validity.
+    pub(crate) clock_mean_us: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +38,7 @@ pub(crate) enum Mood {
     /// Never answers, or after seconds.
     Hanging,
     Failing,
+    Panicking,
     /// Not a number, infinite, too many outputs or too few.
     Garbled,
     /// Any score at all, and sometimes twice.
@@ -38,109 +46,127 @@ pub(crate) enum Mood {
 }
 
 impl ModelPlan {
-    pub(crate) fn draw(rng: &mut ChaCha8Rng, is_stormy: bool) -> Self {
+    pub(crate) fn draw(rng: &mut ChaCha8Rng, is_stormy: bool, score: &ScoreSpec) -> Self {
         let bad = [
             Mood::Slow,
             Mood::Hanging,
             Mood::Failing,
+            Mood::Panicking,
             Mood::Garbled,
             Mood::Erratic,
         ];
         let moods = bad.into_iter().filter(|_| is_stormy && rng.random());
         let moods = [Mood::Normal].into_iter().chain(moods).collect();
+        let rungs: &[Rung] = [
+            &[Rung::Model][..],
+            &[Rung::Delegate, Rung::Model],
+            &[Rung::Model, Rung::Previous],
+            &[Rung::Delegate, Rung::Model, Rung::Previous],
+        ][rng.random_range(0..4)];
+        let model = |&rung: &Rung| ModelRung {
+            rung,
+            score: score.clone(),
+            threshold: [1.0, 1.25][rng.random_range(0..2)],
+            // After every run, unless the wall clock steps.
+            expires_utc_us: rng.random::<bool>().then_some(EXPIRES_UTC_US),
+            batch_max: [1, 4, 32][rng.random_range(0..3)],
+        };
         Self {
-            workers: [1, 2, 4, 40][rng.random_range(0..4)],
+            rungs: rungs.iter().map(model).collect(),
             moods,
             mood_mean_us: rng.random_range(200_000..5_000_000),
+            load_fails: if is_stormy { 0.4 } else { 0.0 },
+            relief_max: rng.random_range(1..=3),
+            clock_mean_us: u64::from(is_stormy && rng.random()) * 4_000_000,
         }
     }
 }
+
+/// When models expire that do.
+pub(crate) const EXPIRES_UTC_US: i64 = 1_000_000_000_000;
 
 /// What the model will say about one window.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
-    /// `None`: the model fails.
-    pub(crate) outputs: Option<Vec<f32>>,
-    /// The score that follows, if one does.
-    pub(crate) score: Option<f32>,
-    /// When; `None`: never.
-    pub(crate) at_us: Option<u64>,
+    pub(crate) outputs: Result<Vec<f32>, Fault>,
+    /// The score that follows, or why none does.
+    pub(crate) score: Result<f32, Fault>,
 }
 
-/// The model and its workers.
-pub(crate) struct Model<'a> {
+/// The models of all rungs.
+pub(crate) struct Models<'a> {
     plan: &'a ModelPlan,
     is_autoencoder: bool,
-    mood: Mood,
-    running: usize,
+    /// By the rung's place in the plan.
+    moods: Vec<Mood>,
 }
 
-impl<'a> Model<'a> {
+impl<'a> Models<'a> {
     pub(crate) fn new(plan: &'a ModelPlan, score: &ScoreSpec) -> Self {
         Self {
             plan,
             is_autoencoder: matches!(score, ScoreSpec::ReconstructionMse { .. }),
-            mood: Mood::Normal,
-            running: 0,
+            moods: vec![Mood::Normal; plan.rungs.len()],
         }
     }
 
-    /// Draws another mood; after the storm there is one only.
-    pub(crate) fn change_mood(&mut self, is_storm: bool, rng: &mut ChaCha8Rng) -> Mood {
-        self.mood = if is_storm {
-            self.plan.moods[rng.random_range(0..self.plan.moods.len())]
+    /// Draws another mood for one model; after the storm there is one only.
+    pub(crate) fn change_mood(&mut self, is_storm: bool, rng: &mut ChaCha8Rng) {
+        if is_storm {
+            let index = rng.random_range(0..self.moods.len());
+            self.moods[index] = self.plan.moods[rng.random_range(0..self.plan.moods.len())];
         } else {
-            Mood::Normal
-        };
-        self.mood
+            self.moods.fill(Mood::Normal);
+        }
     }
 
-    pub(crate) fn has_idle_worker(&self) -> bool {
-        self.running < self.plan.workers
+    pub(crate) fn moods(&self) -> &[Mood] {
+        &self.moods
+    }
+
+    fn mood(&self, rung: Rung) -> Mood {
+        let index = self.plan.rungs.iter().position(|m| m.rung == rung);
+        self.moods[index.expect("the engine runs planned models only")]
     }
 
     /// Whether the answer just given will come a second time.
-    pub(crate) fn repeats_itself(&self, rng: &mut ChaCha8Rng) -> bool {
-        self.mood == Mood::Erratic && rng.random_ratio(1, 4)
+    pub(crate) fn repeats_itself(&self, rung: Rung, rng: &mut ChaCha8Rng) -> bool {
+        self.mood(rung) == Mood::Erratic && rng.random_ratio(1, 4)
     }
 
-    /// A worker has answered, or was killed.
-    pub(crate) fn handle_worker_idle(&mut self) {
-        self.running -= 1;
-    }
-
-    /// A worker takes a window, shape `[features]`, due at `deadline_us`.
-    pub(crate) fn start(
-        &mut self,
-        features: &[f32],
-        now_us: u64,
-        deadline_us: u64,
-        rng: &mut ChaCha8Rng,
-    ) -> Answer {
-        self.running += 1;
-        let until_deadline = deadline_us.saturating_sub(now_us);
-        let takes_us = match self.mood {
-            Mood::Slow => Some(rng.random_range(0..=2 * until_deadline + 1)),
+    /// How long a run takes whose first window is due in `left_us`; `None`: it
+    /// never ends.
+    pub(crate) fn takes_us(&self, rung: Rung, left_us: u64, rng: &mut ChaCha8Rng) -> Option<u64> {
+        match self.mood(rung) {
+            Mood::Slow => Some(rng.random_range(0..=2 * left_us + 1)),
             Mood::Hanging if rng.random() => None,
             Mood::Hanging => Some(rng.random_range(0..SLOW_US_MAX)),
-            _ => Some(rng.random_range(5..100)),
-        };
-        let (outputs, score) = self.answer(features, rng);
-        Answer {
-            outputs,
-            score,
-            at_us: takes_us.map(|us| now_us + us),
+            _ => Some(rng.random_range(5..RUN_US_MAX)),
         }
     }
 
-    fn answer(&self, features: &[f32], rng: &mut ChaCha8Rng) -> (Option<Vec<f32>>, Option<f32>) {
-        let score = match self.mood {
-            Mood::Failing => return (None, None),
-            Mood::Garbled => return (Some(self.garbled(features, rng)), None),
+    /// What the model says of a window, shape `[features]`.
+    pub(crate) fn answer(&self, rung: Rung, features: &[f32], rng: &mut ChaCha8Rng) -> Answer {
+        let faulty = |fault| Answer {
+            outputs: Err(fault),
+            score: Err(fault),
+        };
+        let score = match self.mood(rung) {
+            Mood::Failing => return faulty(Fault::Error),
+            Mood::Panicking => return faulty(Fault::Panic),
+            Mood::Garbled => {
+                return Answer {
+                    outputs: Ok(self.garbled(features, rng)),
+                    score: Err(Fault::NotFinite),
+                };
+            }
             Mood::Erratic => rng.random_range(0.0..4.0),
             Mood::Normal | Mood::Slow | Mood::Hanging => (features[0] - HEALTHY_G).abs(),
         };
-        (Some(self.outputs(features, score)), Some(score))
+        Answer {
+            outputs: Ok(self.outputs(features, score)),
+            score: Ok(score),
+        }
     }
 
     fn outputs(&self, features: &[f32], score: f32) -> Vec<f32> {

@@ -14,6 +14,8 @@ const DRIFT_PPM_MAX: i64 = 80;
 const HEALTH_EVERY: u32 = 64;
 /// Readings on average between two changes of the signal's phase.
 const PHASE_READINGS: u32 = 150;
+/// The same, between two changes of a stuck instrument.
+const STUCK_READINGS: u32 = 100;
 /// Vibration of a healthy and of a faulty machine, in g.
 const HEALTHY_G: f32 = 1.0;
 const FAULTY_G: f32 = 4.0;
@@ -62,6 +64,8 @@ pub(crate) struct Node<'a> {
     messages: u32,
     is_faulty: bool,
     temperature: f32,
+    /// A stuck instrument says the same for a while.
+    stuck: Option<[i32; 2]>,
 }
 
 impl<'a> Node<'a> {
@@ -80,6 +84,7 @@ impl<'a> Node<'a> {
             messages: 0,
             is_faulty: false,
             temperature: rng.random_range(15.0..60.0),
+            stuck: None,
         }
     }
 
@@ -144,6 +149,12 @@ impl<'a> Node<'a> {
             self.is_faulty = !self.is_faulty;
         }
         let mut values = self.measure(rng);
+        if !is_storm {
+            self.stuck = None;
+        } else if self.plan.is_wild && rng.random_ratio(1, STUCK_READINGS) {
+            self.stuck = self.stuck.is_none().then_some(values);
+        }
+        values = self.stuck.unwrap_or(values);
         if is_storm && self.plan.is_wild && rng.random_ratio(1, 50) {
             let wild = [NO_VALUE, i32::MAX, -9_000, 12_000];
             values[rng.random_range(0..2)] = wild[rng.random_range(0..4)];

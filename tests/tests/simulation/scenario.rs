@@ -10,18 +10,19 @@ use crate::line::LinePlan;
 use crate::model::ModelPlan;
 use crate::node::NodePlan;
 use hark_engine::{
-    Channel, FeatureKind, FeatureSpec, Limits, NodeClock, PipelineSpec, Schema, ScoreSpec,
-    VerdictSpec, WindowSpec,
+    Channel, FeatureKind, FeatureSpec, LadderPolicy, Limits, NodeClock, PipelineSpec, Schema,
+    ScoreSpec, VerdictSpec, WindowSpec,
 };
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 /// Simulated time without any fault at the end of a run. Within the first half
 /// everything has recovered: the longest stall, inference and wait of the
-/// publisher take 3, 2 and 5 seconds.
-const CALM_US: u64 = 12_000_000;
+/// publisher take 3, 2 and 5 seconds. Then a slow node's windows come, up to
+/// 1.6 s apart, and some of them are a rung's trials.
+const CALM_US: u64 = 20_000_000;
 /// Why the second half: see [`CALM_US`].
-const RECOVERY_US: u64 = 6_000_000;
+const RECOVERY_US: u64 = 14_000_000;
 
 /// Everything about a run that does not change while it lasts.
 pub(crate) struct Scenario {
@@ -30,6 +31,14 @@ pub(crate) struct Scenario {
     pub(crate) nodes: Vec<NodePlan>,
     pub(crate) line: LinePlan,
     pub(crate) model: ModelPlan,
+    pub(crate) policy: LadderPolicy,
+    /// Somebody declares a stuck batch stuck; otherwise its windows only time
+    /// out, and nothing runs until it is back.
+    pub(crate) has_keeper: bool,
+    /// The driver reads nothing while the model runs, as the hot path does.
+    pub(crate) driver_is_inline: bool,
+    /// The driver takes as many windows as it can get.
+    pub(crate) driver_is_greedy: bool,
     pub(crate) broker: BrokerPlan,
     /// How late the driver may call `handle_timeout`.
     pub(crate) keeper_late_us_max: u64,
@@ -50,7 +59,9 @@ impl Scenario {
         let is_stormy = [(); 5].map(|()| !is_quiet && rng.random_ratio(3, 4));
         let [line, model, broker, nodes_are_wild, driver] = is_stormy;
         let line = LinePlan::draw(rng, line);
-        let model = ModelPlan::draw(rng, model);
+        let spec = draw_spec(rng);
+        let is_model_stormy = model;
+        let model = ModelPlan::draw(rng, model, &spec.score);
         let broker = BrokerPlan::draw(rng, broker);
         let keeper_is_late = driver && rng.random_ratio(1, 4);
         let count = rng.random_range(1..=4);
@@ -59,7 +70,11 @@ impl Scenario {
             .collect();
         let storm_end_us = rng.random_range(10_000_000..30_000_000);
         Self {
-            spec: draw_spec(rng),
+            spec,
+            policy: draw_policy(rng, is_quiet),
+            has_keeper: !is_model_stormy || rng.random_ratio(7, 8),
+            driver_is_inline: rng.random(),
+            driver_is_greedy: rng.random_ratio(1, 4),
             limits: draw_limits(rng, &nodes, is_quiet),
             nodes,
             line,
@@ -90,6 +105,7 @@ fn draw_spec(rng: &mut ChaCha8Rng) -> PipelineSpec {
             stride: rng.random_range(1..=length),
             gap_max: rng.random_range(0..=3),
         },
+        // Of a healthy machine the mean square is below 1, of a faulty one 8.
         features: vec![group(FeatureKind::Rms), group(FeatureKind::Mean)],
         score: if is_autoencoder {
             let residual_scale = vec![];
@@ -133,7 +149,7 @@ fn group(kind: FeatureKind) -> FeatureSpec {
         alpha: None,
         edges_hz: vec![],
         center: vec![],
-        scale: vec![],
+        scale: vec![1.0, 100.0],
         clip: None,
     }
 }
@@ -157,5 +173,21 @@ fn draw_limits(rng: &mut ChaCha8Rng, nodes: &[NodePlan], is_quiet: bool) -> Limi
         keeper_margin_us: rng.random_range(0..=deadline_us / 2),
         readings_per_second_max: if has_rate { rate_max } else { 0 },
         clock: [NodeClock::None, NodeClock::Node][rng.random_range(0..2)],
+        is_caching: rng.random_ratio(1, 4),
+    }
+}
+
+fn draw_policy(rng: &mut ChaCha8Rng, is_quiet: bool) -> LadderPolicy {
+    let misses_of = [1, 4, 8, 64][rng.random_range(0..4)];
+    let probe_us_min = rng.random_range(10_000..300_000);
+    let drifts = !is_quiet && rng.random_ratio(1, 8);
+    LadderPolicy {
+        misses_max: rng.random_range(1..=misses_of.min(4)),
+        misses_of,
+        hang_us: rng.random_range(10_000..600_000),
+        probe_us_min,
+        probe_us_max: rng.random_range(probe_us_min..1_000_000),
+        probes_to_pass: rng.random_range(1..=3),
+        drift_max: if drifts { 1.8 } else { 0.0 },
     }
 }

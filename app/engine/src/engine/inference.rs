@@ -34,6 +34,10 @@ impl Engine {
     /// before the first answer are one batch of one rung.
     pub fn poll_inference(&mut self, now: Now) -> Option<Job<'_>> {
         self.observe(now);
+        // A window that is due already would only make a healthy model miss.
+        if self.batch.choice().is_none() {
+            self.handle_timeout(now.mono_us);
+        }
         if !self.has_room() {
             return None;
         }
@@ -133,7 +137,7 @@ impl Engine {
     }
 
     /// The model that runs is taken for stuck: the rule answers every window of
-    /// its batch now, and its instance is out. The driver keeps the [`Hang`]
+    /// its batch now, and any other that is due, and its instance is out. The driver keeps the [`Hang`]
     /// with the stuck thread, for [`Engine::handle_late_return`]. `None` if no
     /// model was running.
     pub fn handle_hang(&mut self, now_us: u64) -> Option<Hang> {
@@ -148,7 +152,7 @@ impl Engine {
         }
         let (choice, windows) = self.batch.abandon()?;
         let hang = self.ladder.handle_hang(choice, windows, now_us);
-        self.follow(now_us);
+        self.handle_timeout(now_us);
         Some(hang)
     }
 

@@ -35,12 +35,16 @@ impl Drift {
         self.is_drifted
     }
 
+    pub(super) fn rms(&self) -> f32 {
+        self.mean_square.sqrt()
+    }
+
     /// Takes in the mean square of the features of one window.
     pub(super) fn handle_window(&mut self, mean_square: f32) {
         // `min` takes the bound for a NaN, too.
         let bounded = mean_square.min(WINDOW_MAX * self.max * self.max);
         self.mean_square += ALPHA * (bounded - self.mean_square);
-        let rms = self.mean_square.sqrt();
+        let rms = self.rms();
         self.is_drifted = rms > self.max || (self.is_drifted && rms > CLEAR_RATIO * self.max);
     }
 }

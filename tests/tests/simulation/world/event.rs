@@ -2,8 +2,9 @@
 
 use super::World;
 use crate::broker::Letter;
+use crate::model::EXPIRES_UTC_US;
 use crate::node::Node;
-use hark_engine::Ticket;
+use hark_engine::{Rung, StepReason, Ticket};
 use hark_wire::Message;
 use rand::RngExt;
 
@@ -27,9 +28,11 @@ pub(super) enum Event {
     Release(usize),
     Unplug(usize),
     Plug(usize),
-    Answer(u64),
+    RunEnd(u64),
     Echo(Ticket),
+    Load(Rung),
     Mood,
+    ClockStep,
     Outage,
     BrokerUp,
     Connect {
@@ -80,19 +83,18 @@ impl World<'_> {
                 self.plug(index);
                 self.plan_again(self.scenario.line.unplug_mean_us, Event::Unplug(index));
             }
-            Event::Answer(id) => {
-                let ticket = self.gateway.handle_answer(id, self.now_us);
-                self.model.handle_worker_idle();
-                if self.is_storm() && self.model.repeats_itself(&mut self.rng) {
-                    let in_us = self.rng.random_range(0..ECHO_US_MAX);
-                    self.plan(in_us, Event::Echo(ticket));
-                }
-            }
+            Event::RunEnd(id) => self.handle_run_end(id),
             Event::Echo(ticket) => self.gateway.handle_echo(ticket, self.now_us),
+            Event::Load(rung) => self.handle_load(rung),
             Event::Mood => {
-                let mood = self.model.change_mood(self.is_storm(), &mut self.rng);
-                self.trace(&mood);
+                self.models.change_mood(self.is_storm(), &mut self.rng);
+                self.trace(&self.models.moods());
                 self.plan_again(self.scenario.model.mood_mean_us, Event::Mood);
+            }
+            Event::ClockStep => {
+                let is_wrong = self.gateway.clock_error_us != 0;
+                self.gateway.clock_error_us = if is_wrong { 0 } else { EXPIRES_UTC_US };
+                self.plan_again(self.scenario.model.clock_mean_us, Event::ClockStep);
             }
             Event::Outage => self.handle_outage(),
             Event::BrokerUp => self.broker.is_up = true,
@@ -162,22 +164,54 @@ impl World<'_> {
     }
 
     fn handle_arrival(&mut self, index: usize) {
+        if self.scenario.driver_is_inline && self.gateway.is_running() {
+            // It comes back when the run has ended.
+            return;
+        }
         let Self {
             gateway,
-            model,
-            rng,
             read,
             now_us,
             ..
         } = self;
         let line = &mut self.lines[index];
         line.read(*now_us, read);
-        gateway.handle_bytes(index, read, *now_us, line, |gateway| {
-            gateway.infer(model, *now_us, rng);
-        });
+        gateway.handle_bytes(index, read, *now_us, line);
         if line.is_readable(*now_us) {
             self.plan(0, Event::Arrive(index));
         }
+    }
+
+    fn handle_run_end(&mut self, id: u64) {
+        let ended = self.gateway.handle_run_end(id, self.now_us);
+        let Some((rung, tickets)) = ended else {
+            return;
+        };
+        self.catch_up();
+        if self.is_storm() && self.models.repeats_itself(rung, &mut self.rng) {
+            let in_us = self.rng.random_range(0..ECHO_US_MAX);
+            let ticket = tickets[self.rng.random_range(0..tickets.len())];
+            self.plan(in_us, Event::Echo(ticket));
+        }
+    }
+
+    /// Reads what arrived while the driver was busy.
+    pub(super) fn catch_up(&mut self) {
+        if self.scenario.driver_is_inline {
+            for index in 0..self.lines.len() {
+                self.plan(0, Event::Arrive(index));
+            }
+        }
+    }
+
+    fn handle_load(&mut self, rung: Rung) {
+        let fails = self.is_storm() && self.rng.random_bool(self.scenario.model.load_fails);
+        let loaded = match self.rng.random() {
+            _ if !fails => Ok(()),
+            true => Err(StepReason::Missing),
+            false => Err(StepReason::Corrupt),
+        };
+        self.gateway.handle_load(rung, loaded, self.now_us);
     }
 
     fn plug(&mut self, index: usize) {
@@ -219,20 +253,20 @@ impl World<'_> {
         }
     }
 
-    /// From here on nothing goes wrong any more. Hung workers are killed, as a
-    /// watchdog would.
+    /// From here on nothing goes wrong any more. Threads that would never come
+    /// back do, as after a watchdog's reset.
     fn handle_storm_end(&mut self) {
+        self.broker.is_up = true;
+        self.late_us = 0;
+        self.gateway.clock_error_us = 0;
+        self.models.change_mood(false, &mut self.rng);
+        for id in self.gateway.unfinished() {
+            self.gateway.handle_run_end(id, self.now_us);
+        }
         for index in 0..self.lines.len() {
             self.lines[index].set_stalled(false);
             self.plug(index);
             self.plan(0, Event::Arrive(index));
-        }
-        self.broker.is_up = true;
-        self.late_us = 0;
-        self.model.change_mood(false, &mut self.rng);
-        for id in self.gateway.hung() {
-            self.gateway.handle_killed(id, self.now_us);
-            self.model.handle_worker_idle();
         }
     }
 }

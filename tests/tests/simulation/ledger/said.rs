@@ -1,0 +1,169 @@
+//! The ledger's side that hears the engine: verdicts, alerts and steps, each
+//! held against what was due.
+
+use super::{Ledger, Open};
+use hark_engine::{Alert, AlertState, LadderStep, Rung, Verdict};
+
+/// A verdict that must be given now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due {
+    open: Open,
+    rung: Rung,
+    /// Known for a model's.
+    score: Option<f32>,
+    now_us: u64,
+}
+
+/// What must be said now.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Expected {
+    Verdict(Due),
+    Step(LadderStep),
+}
+
+/// A verdict by a model.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ByModel {
+    pub(super) rung: Rung,
+    pub(super) score: f32,
+    given_us: u64,
+}
+
+/// What was said about one sensor, and what is still due.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Said {
+    pub(super) state: AlertState,
+    /// Bit 0 is the newest verdict: an anomaly.
+    anomalies: u64,
+    changed_us: Option<u64>,
+    /// Readings that were valid: the rule has learnt from them.
+    pub(super) samples: u64,
+    pub(super) by_model: Option<ByModel>,
+}
+
+impl Ledger<'_> {
+    /// A verdict of the rule is due, or of the last model while it learns.
+    pub(super) fn expect_fallback(&mut self, open: Open, now_us: u64) {
+        let has_last = self.said[open.sensor.index()].by_model.is_some();
+        let rung = if !open.rule_has_learnt && has_last {
+            Rung::Last
+        } else {
+            Rung::Rule
+        };
+        self.expect(open, rung, None, now_us);
+    }
+
+    pub(super) fn expect(&mut self, open: Open, rung: Rung, score: Option<f32>, now_us: u64) {
+        if [Rung::Delegate, Rung::Model].contains(&rung) {
+            self.counters.scored += 1;
+        } else {
+            self.counters.fallback += 1;
+        }
+        let deadline_us = open.arrived_us + self.limits.deadline_us;
+        if now_us > deadline_us {
+            self.counters.deadline_misses += 1;
+            let late_us = now_us - (deadline_us - self.limits.keeper_margin_us);
+            assert!(
+                late_us <= self.scenario.keeper_late_us_max,
+                "late, though the driver was not"
+            );
+        }
+        let said = &mut self.said[open.sensor.index()];
+        if let Some(score) = score {
+            let given_us = now_us;
+            said.by_model = Some(ByModel {
+                rung,
+                score,
+                given_us,
+            });
+        }
+        let score = match rung {
+            Rung::Last => said.by_model.map(|last| last.score),
+            _ => score,
+        };
+        self.expected.push_back(Expected::Verdict(Due {
+            open,
+            rung,
+            score,
+            now_us,
+        }));
+    }
+
+    pub(super) fn handle_step(&mut self, step: &LadderStep) {
+        self.check_no_alert_is_missing();
+        match self.expected.pop_front() {
+            Some(Expected::Step(expected)) => assert_eq!(*step, expected),
+            other => panic!("{step:?} has no cause; due is {other:?}"),
+        }
+    }
+
+    pub(super) fn handle_verdict(&mut self, verdict: &Verdict) {
+        self.check_no_alert_is_missing();
+        let Some(Expected::Verdict(due)) = self.expected.pop_front() else {
+            panic!("nobody asked for {verdict:?}");
+        };
+        let (open, latency_us) = (due.open, due.now_us - due.open.arrived_us);
+        assert_eq!(verdict.sensor, open.sensor);
+        assert_eq!(verdict.sequence, open.sequence);
+        assert_eq!(verdict.timestamp_us, open.timestamp_us);
+        assert_eq!(verdict.rung, due.rung);
+        assert_eq!(verdict.latency_us, latency_us);
+        assert_eq!(verdict.is_in_time, latency_us <= self.limits.deadline_us);
+        assert_eq!(verdict.age_us.is_some(), due.rung == Rung::Last);
+        assert!(verdict.score.is_finite() && verdict.score >= 0.0);
+        if let Some(score) = due.score {
+            // An autoencoder's goes through a square root and back.
+            let error = (verdict.score - score).abs();
+            assert!(
+                error <= 1e-3 * (1.0 + score),
+                "{} is not {score}",
+                verdict.score
+            );
+        }
+        let model = self.scenario.model.rungs.iter();
+        if let Some(model) = model.clone().find(|model| model.rung == due.rung) {
+            assert_eq!(verdict.threshold, model.threshold);
+        }
+        let said = &mut self.said[verdict.sensor.index()];
+        if due.rung == Rung::Last {
+            let last = said.by_model.expect("there is one to repeat");
+            assert_eq!(verdict.age_us, Some(due.now_us - last.given_us));
+        } else {
+            said.anomalies = said.anomalies << 1 | u64::from(verdict.is_anomaly());
+        }
+        self.last = Some((*verdict, due.now_us));
+    }
+
+    pub(super) fn handle_alert(&mut self, alert: &Alert) {
+        let (verdict, now_us) = self.last.take().expect("an alert follows a verdict");
+        assert_eq!(verdict, alert.verdict, "an alert follows its own verdict");
+        assert_ne!(verdict.rung, Rung::Last, "a repetition is no evidence");
+        let spec = &self.scenario.spec.verdict;
+        let said = &mut self.said[alert.verdict.sensor.index()];
+        assert_ne!(
+            said.state, alert.verdict.state,
+            "an alert changes the state"
+        );
+        said.state = alert.verdict.state;
+        let recent = said.anomalies & (u64::MAX >> (u64::BITS - spec.n));
+        match said.state {
+            AlertState::Raised => {
+                self.counters.alerts += 1;
+                assert!(recent.count_ones() >= spec.k, "raised without a cause");
+            }
+            AlertState::Cleared => assert_eq!(recent, 0, "cleared though not calm"),
+        }
+        let held_us = (spec.hold_off_ms * 1e3) as u64;
+        let is_held = said.changed_us.is_some_and(|at| now_us < at + held_us);
+        assert!(!is_held, "two changes within the hold-off");
+        said.changed_us = Some(now_us);
+    }
+
+    /// A verdict with another state than the last must bring an alert.
+    pub(super) fn check_no_alert_is_missing(&mut self) {
+        if let Some((verdict, _)) = self.last.take() {
+            let said = &self.said[verdict.sensor.index()];
+            assert_eq!(said.state, verdict.state, "a change of state without alert");
+        }
+    }
+}
