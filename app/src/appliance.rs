@@ -21,6 +21,7 @@ use crate::summary::Summary;
 use anyhow::Context;
 use hark_hal::{Clock, Realtime};
 use hark_keeper::Keeper;
+use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -174,7 +175,12 @@ impl Appliance {
     }
 
     /// Stops everything, downstream, and sums up.
-    pub fn stop(mut self) -> Summary {
+    pub fn stop(self) -> Summary {
+        self.stop_with_latency().0
+    }
+
+    /// As [`Appliance::stop`], with the latencies of all verdicts, nanoseconds.
+    pub fn stop_with_latency(mut self) -> (Summary, Histogram<u64>) {
         self.stop_sources.request();
         self.take_results(STOP_TIMEOUT);
         let abandoned = self
@@ -200,11 +206,13 @@ impl Appliance {
             outputs.mqtt = outbox.counts();
         }
         let results: Vec<_> = self.results.into_iter().flatten().collect();
-        Summary {
+        let (summary, latency_ns) = Summary::of(self.deadline_us, results);
+        let summary = Summary {
             outputs,
             threads_abandoned: abandoned,
-            ..Summary::of(self.deadline_us, results)
-        }
+            ..summary
+        };
+        (summary, latency_ns)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The command line.
 
 use crate::commands::{
-    check::CheckArgs, demo::DemoArgs, features::FeaturesArgs, generate::CompletionsArgs,
-    generate::ManArgs, replay::ReplayArgs, run::RunArgs, simulate::SimulateArgs,
+    bench::BenchArgs, capacity::CapacityArgs, check::CheckArgs, demo::DemoArgs,
+    features::FeaturesArgs, generate::CompletionsArgs, generate::ManArgs, replay::ReplayArgs,
+    run::RunArgs, simulate::SimulateArgs,
 };
 use clap::{Parser, Subcommand};
 
@@ -27,6 +28,10 @@ pub enum Command {
     Run(RunArgs),
     /// Report every error of a configuration, without running it
     Check(CheckArgs),
+    /// Measure what hark adds to the bare model: in process, pty and MQTT, side by side
+    Bench(BenchArgs),
+    /// Say how many sensors of a configuration this box can serve, measured here
+    Capacity(CapacityArgs),
     /// Play a recording through the pipeline, as fast as possible
     Replay(ReplayArgs),
     /// Simulate a pump: to CSV, a pseudo terminal or MQTT

@@ -1,5 +1,7 @@
 //! The commands of `hark`, one file each.
 
+pub mod bench;
+pub mod capacity;
 pub mod check;
 pub mod demo;
 pub mod features;
@@ -21,6 +23,8 @@ pub fn dispatch(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Capacity(args) => capacity::run(&args),
         Command::Check(args) => return check::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Simulate(args) => shutdown_on_signals().and_then(|s| simulate::run(&args, s)),

@@ -11,6 +11,7 @@ mod mqtt;
 mod nodes;
 mod serial;
 
+pub(crate) use memory::write_sequence;
 pub use memory::{MemoryFeed, SEQUENCE_FIRST};
 
 use crate::config::{Config, Format, Link, SensorTemplate, SourceConfig};

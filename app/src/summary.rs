@@ -87,6 +87,8 @@ pub struct SourceSummary {
     /// Allocations for each reading since the last new sensor, without those
     /// of the model runtime; none before the first reading.
     pub allocations_per_reading: Option<f64>,
+    /// Processor time of the serving thread for each reading, microseconds.
+    pub cpu_us_per_reading: f64,
     /// Times that the link was made.
     pub connects: u64,
     /// Times that the link was lost.
@@ -161,8 +163,9 @@ impl Latency {
 }
 
 impl Summary {
-    /// Sums up the results of all sources; the model is the first one's.
-    pub fn of(deadline_us: u64, results: Vec<SourceResult>) -> Self {
+    /// Sums up the results of all sources, the model being the first one's, with
+    /// the latencies of all verdicts in nanoseconds.
+    pub fn of(deadline_us: u64, results: Vec<SourceResult>) -> (Self, Histogram<u64>) {
         let mut summary = Self {
             deadline_us,
             ..Self::default()
@@ -184,7 +187,7 @@ impl Summary {
         summary.verdict_latency_us = Latency::of(&latency_ns);
         summary.inference_us = Latency::of(&inference_ns);
         summary.stages = stage_summaries(&stages);
-        summary
+        (summary, latency_ns)
     }
 
     /// Takes in the counters of one source's engine.
@@ -233,6 +236,9 @@ impl SourceSummary {
             },
             stages: stage_summaries(&result.stages),
             allocations_per_reading: result.allocations_per_reading,
+            cpu_us_per_reading: rounded(
+                result.cpu.as_secs_f64() * 1e6 / counters.readings.max(1) as f64,
+            ),
             connects: result.connects,
             link_losses: result.link_losses,
             examples: result.examples.iter().cloned().collect(),

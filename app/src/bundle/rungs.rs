@@ -12,7 +12,7 @@ use crate::hot_path::Runner;
 use crate::report::ModelIdentity;
 use anyhow::{Context, ensure};
 use hark_engine::{ModelRung, PipelineSpec, Rung, StepReason};
-use hark_models::BATCH_MAX;
+use hark_models::{BATCH_MAX, Infer};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
@@ -127,6 +127,29 @@ impl Rungs {
             _ => infer,
         };
         Ok(Runner::new(rung, infer, identity))
+    }
+
+    /// The active model by itself, for benchmarks.
+    ///
+    /// # Errors
+    /// Why each of its variants does not load.
+    pub fn load_bare(&self) -> anyhow::Result<Box<dyn Infer>> {
+        Ok(self.active.load()?.infer)
+    }
+
+    /// The readings of the active bundle's first golden window.
+    pub fn golden_readings(&self) -> Vec<Vec<f32>> {
+        let vectors = &self.active.bundle.golden().vectors;
+        vectors
+            .first()
+            .map(|vector| vector.readings.clone())
+            .unwrap_or_default()
+    }
+
+    /// The features of the active bundle's golden vectors, shape `[n, inputs]`.
+    pub fn golden_features(&self) -> Vec<Vec<f32>> {
+        let vectors = self.active.bundle.golden().vectors.iter();
+        vectors.map(|vector| vector.features.clone()).collect()
     }
 
     /// Verdicts of the rule and repeated ones count as the active model's.

@@ -5,9 +5,11 @@
 //! done, and its latency counts from there.
 
 use super::{Fed, Named, StreamDecoder};
+use crate::config::Config;
 use crate::hot_path::HotPath;
 use crate::shutdown::Shutdown;
-use hark_engine::{Rejection, SensorId};
+use anyhow::{Context, anyhow};
+use hark_engine::{Admission, SensorId};
 use std::time::{Duration, Instant};
 
 /// Between two looks at the shutdown, in payloads.
@@ -26,6 +28,7 @@ const SEQUENCE_AT: usize = 7;
 
 /// Payloads that are played over and over, one sensor after the other.
 pub struct MemoryFeed {
+    admission: Admission,
     decoder: StreamDecoder,
     payloads: Vec<Box<[u8]>>,
     sensors: Vec<(String, SensorId)>,
@@ -41,29 +44,36 @@ impl MemoryFeed {
     /// `payloads` starts with `{"seq":` and a number of ten digits, which is
     /// overwritten.
     ///
+    /// What waited too long is shed as by a source with a queue.
+    ///
     /// # Errors
-    /// If the engine takes fewer sensors.
+    /// If the mapping does not fit the model's schema, or the engine takes
+    /// fewer sensors.
     pub(crate) fn new(
-        decoder: StreamDecoder,
+        config: &Config,
         hot_path: &mut HotPath,
         payloads: Vec<Box<[u8]>>,
         sensors: usize,
         period: Option<Duration>,
         count: u64,
-    ) -> Result<Self, Rejection> {
+    ) -> anyhow::Result<Self> {
         assert!(
             !payloads.is_empty() && sensors > 0,
             "there is something to play"
         );
+        let source = config.sources.first().context("there is one source")?;
+        let decoder = StreamDecoder::new(source, hot_path)?;
         let named = |index| {
             let name = format!("s{index}");
-            let sensor = hot_path.sensor(&name)?;
+            let sensor = hot_path.sensor(&name);
+            let sensor = sensor.map_err(|_| anyhow!("there is no room for sensor {index}"))?;
             Ok((name, sensor))
         };
         Ok(Self {
+            admission: Admission::new(config.wait_us_max(), 1),
             decoder,
             payloads,
-            sensors: (0..sensors).map(named).collect::<Result<_, Rejection>>()?,
+            sensors: (0..sensors).map(named).collect::<anyhow::Result<_>>()?,
             period,
             count,
             next: 0,
@@ -97,10 +107,16 @@ impl MemoryFeed {
         }
         wait(early, due);
         let receipt = hot_path.receive_at(due);
+        let waited_us = now.saturating_duration_since(due).as_micros() as u64;
+        if !self.admission.is_admitted(0, waited_us) {
+            hot_path.handle_shed(&receipt);
+            self.next += 1;
+            return Fed::Open;
+        }
         let (name, sensor) = &self.sensors[(self.next % self.sensors.len() as u64) as usize];
-        let sequence = SEQUENCE_FIRST + self.next / self.sensors.len() as u64;
-        let at = (self.next % self.payloads.len() as u64) as usize;
-        write_sequence(&mut self.payloads[at], sequence);
+        let round = self.next / self.sensors.len() as u64;
+        let at = (round % self.payloads.len() as u64) as usize;
+        write_sequence(&mut self.payloads[at], SEQUENCE_FIRST + round);
         self.next += 1;
         let named = Named::Known {
             name,
@@ -121,7 +137,8 @@ fn wait(early: Duration, due: Instant) {
     }
 }
 
-fn write_sequence(payload: &mut [u8], mut sequence: u64) {
+/// Overwrites the number in a payload that starts with `{"seq":` and ten digits.
+pub(crate) fn write_sequence(payload: &mut [u8], mut sequence: u64) {
     for digit in payload[SEQUENCE_AT..SEQUENCE_AT + 10].iter_mut().rev() {
         *digit = b'0' + (sequence % 10) as u8;
         sequence /= 10;

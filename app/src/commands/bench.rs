@@ -1,0 +1,229 @@
+//! `hark bench`: what hark adds to the bare model, side by side in one run.
+//!
+//! Open loop: readings are due at their times whether or not the one before is
+//! done, and latency counts from there, so that a stall shows in every reading
+//! that it delays. The paths of one round run one after the other, interleaved
+//! over the rounds; what is printed are medians over the rounds with the least
+//! and the most.
+
+mod column;
+mod load;
+mod paths;
+mod plot;
+
+use crate::bundle::{BUILTIN, Rungs};
+use crate::config::{BundlePath, ModelConfig};
+use crate::duration::parse_duration;
+use crate::summary::Summary;
+use anyhow::{Context, ensure};
+use clap::{Args, ValueEnum};
+use column::{Column, Round};
+use load::payloads;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Arguments of `hark bench`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hark bench                                    the built-in model, every path
+  hark bench models/mine --paths bare,process --rounds 5 --plot latency.svg
+  hark bench --sensors 1000 --saturate --paths process")]
+pub struct BenchArgs {
+    /// The bundle's folder; without it the built-in one
+    bundle: Option<PathBuf>,
+    /// Sensors, one reading after the other
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    sensors: u32,
+    /// Readings a second of each sensor
+    #[arg(long, value_name = "HZ", default_value_t = 10.0)]
+    rate: f64,
+    /// As fast as they are served, instead of at a rate
+    #[arg(long, conflicts_with = "rate")]
+    saturate: bool,
+    /// What to measure
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_enum,
+        default_value = "bare,process,pty,mqtt"
+    )]
+    paths: Vec<Path>,
+    /// How long each path is measured in each round
+    #[arg(long = "for", value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    duration: Duration,
+    /// How often all paths are measured
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// The deadline, milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 50.0)]
+    deadline: f64,
+    /// A broker for the path mqtt; without it the one inside hark
+    #[arg(long, value_name = "HOST:PORT", value_parser = super::simulate::parse_broker)]
+    broker: Option<(String, u16)>,
+    /// Write the distribution of each path's latency as an SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// One JSON object: the summary of the last path, and `paths`
+    #[arg(long)]
+    json: bool,
+}
+
+/// A way for readings into the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Path {
+    /// Features straight to the model: the floor
+    Bare,
+    /// Payloads in memory through the whole hot path
+    Process,
+    /// Through a pseudo terminal, as from a serial line
+    Pty,
+    /// Through a broker on this machine
+    Mqtt,
+}
+
+impl Path {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Process => "process",
+            Self::Pty => "pty",
+            Self::Mqtt => "mqtt",
+        }
+    }
+}
+
+/// What is played.
+#[derive(Clone, Debug)]
+pub(super) struct Load {
+    pub(super) model: ModelConfig,
+    pub(super) sensors: usize,
+    /// Between two readings of all sensors; none: as fast as they are served.
+    pub(super) period: Option<Duration>,
+    pub(super) duration: Duration,
+    pub(super) deadline_ms: f64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If the bundle cannot be used, or a path cannot be opened.
+pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
+    ensure!(
+        args.rate > 0.0 && args.rate.is_finite(),
+        "--rate must be above 0"
+    );
+    let load = Load {
+        model: model(args.bundle.as_ref()),
+        sensors: args.sensors as usize,
+        period: (!args.saturate)
+            .then(|| Duration::from_secs_f64(1.0 / (args.rate * f64::from(args.sensors)))),
+        duration: args.duration,
+        deadline_ms: args.deadline,
+    };
+    let rungs = Rungs::open(&load.model)?;
+    rungs.check()?;
+    let mut paths = args.paths.clone();
+    paths.sort_unstable();
+    paths.dedup();
+    let mut columns: Vec<Column> = paths.iter().map(|path| Column::new(path.name())).collect();
+    let mut last = None;
+    for round in 0..args.rounds {
+        for (path, column) in paths.iter().zip(&mut columns) {
+            eprintln!(
+                "round {} of {}: {} for {:?}",
+                round + 1,
+                args.rounds,
+                path.name(),
+                args.duration
+            );
+            let (measured, summary) = paths::measure(*path, &load, args.broker.as_ref())
+                .with_context(|| format!("measuring {}", path.name()))?;
+            column.add(measured);
+            last = summary.or(last);
+        }
+    }
+    if let Some(file) = &args.plot {
+        plot::write(file, &columns)?;
+        eprintln!("latency histogram: {}", file.display());
+    }
+    print(&load, &columns, last, args.json)
+}
+
+pub(super) fn model(bundle: Option<&PathBuf>) -> ModelConfig {
+    let bundle = match bundle {
+        Some(folder) => BundlePath::Folder(folder.clone()),
+        None => BundlePath::Builtin(BUILTIN[0].to_owned()),
+    };
+    ModelConfig {
+        name: "bench".to_owned(),
+        bundle,
+        previous: None,
+        is_cached: false,
+    }
+}
+
+fn print(
+    load: &Load,
+    columns: &[Column],
+    last: Option<Summary>,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    let rss = hark_hal::peak_rss_bytes().unwrap_or(0) as f64 / (1024.0 * 1024.0);
+    if as_json {
+        let mut object = serde_json::to_value(last.unwrap_or_default())?;
+        let paths: serde_json::Map<_, _> = columns
+            .iter()
+            .map(|column| (column.name.to_owned(), column.to_json()))
+            .collect();
+        object["paths"] = paths.into();
+        object["peak_rss_mib"] = serde_json::json!((rss * 10.0).round() / 10.0);
+        println!("{object}");
+        return Ok(());
+    }
+    if let Some(summary) = last {
+        let model = &summary.model;
+        println!(
+            "model      {} {} ({})",
+            model.name, model.version, model.backend
+        );
+    }
+    match load.period {
+        Some(period) => println!(
+            "load       {} sensors, {:.0} readings a second, open loop",
+            load.sensors,
+            1.0 / period.as_secs_f64()
+        ),
+        None => println!(
+            "load       {} sensors, as fast as they are served",
+            load.sensors
+        ),
+    }
+    println!();
+    column::print_table(columns);
+    println!("\npeak memory of the whole process {rss:.1} MiB, load generators included");
+    Ok(())
+}
+
+/// What the hot path did in process.
+pub(super) struct InProcess {
+    pub(super) readings: u64,
+    pub(super) seconds: f64,
+    pub(super) summary: Summary,
+}
+
+/// Plays `load` in process, once.
+pub(super) fn measure_in_process(load: &Load) -> anyhow::Result<InProcess> {
+    let (round, summary) = paths::measure(Path::Process, load, None)?;
+    Ok(InProcess {
+        readings: round.arrived - round.shed,
+        seconds: round.seconds(),
+        summary: summary.context("in process there is a summary")?,
+    })
+}
+
+impl Round {
+    fn seconds(&self) -> f64 {
+        self.took.as_secs_f64()
+    }
+}
