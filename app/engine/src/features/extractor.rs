@@ -1,10 +1,11 @@
 //! A pipeline's features, compiled: names resolved, buffers allocated once.
 
-use super::spectrum::Spectrum;
+use super::spectrum::{self, Spectrum};
 use super::{FeatureKind, FeatureSpec, statistics};
 use crate::schema::Schema;
 use crate::spec::PipelineSpec;
 use crate::window::{Window, WindowShape};
+use std::ops::Range;
 
 /// Computes the feature vector of a full window, without allocating.
 pub(crate) struct Extractor {
@@ -34,8 +35,8 @@ enum Formula {
     Slope,
     /// The EWMA of this index in the window's shape.
     Ewma(usize),
-    /// The bands' edges, hertz.
-    Bands(Vec<f64>),
+    /// The bins of each band.
+    Bands(Vec<Range<usize>>),
 }
 
 /// `y = (x − center) · gain`, both as long as the group.
@@ -57,7 +58,7 @@ impl Extractor {
             .any(|g| matches!(g.formula, Formula::Bands(_)));
         let period_s = spec.schema.period_ms / 1e3;
         Self {
-            spectrum: has_bands.then(|| Spectrum::new(shape.length, period_s)),
+            spectrum: has_bands.then(|| Spectrum::new(shape.length)),
             len: groups.iter().map(|g| g.len).sum(),
             groups,
             period_s,
@@ -78,8 +79,8 @@ impl Extractor {
             rest = tail;
             match (&group.formula, self.spectrum.as_mut()) {
                 (Formula::Raw, _) => group.copy_raw(shape, window, slots),
-                (Formula::Bands(edges), Some(spectrum)) => {
-                    group.fill_bands(shape, window, slots, spectrum, edges);
+                (Formula::Bands(bands), Some(spectrum)) => {
+                    group.fill_bands(shape, window, slots, spectrum, bands);
                 }
                 _ => group.fill(shape, window, slots, self.period_s),
             }
@@ -99,7 +100,7 @@ impl Group {
         };
         let len = feature.len(shape.length, schema.channels.len());
         Self {
-            formula: Formula::new(feature, shape),
+            formula: Formula::new(feature, shape, schema.period_ms / 1e3),
             takes_all_channels: channels.iter().copied().eq(0..schema.channels.len()),
             normalisation: Normalisation::new(feature, len, channels.len()),
             clip: feature.clip,
@@ -135,15 +136,15 @@ impl Group {
         window: &Window,
         slots: &mut [f32],
         spectrum: &mut Spectrum,
-        edges_hz: &[f64],
+        bands: &[Range<usize>],
     ) {
-        let bands = slots.chunks_exact_mut(edges_hz.len() - 1);
-        for (bands, &channel) in bands.zip(&self.channels) {
+        let slots = slots.chunks_exact_mut(bands.len());
+        for (slots, &channel) in slots.zip(&self.channels) {
             let column = statistics::column(window, shape, channel);
             let mean = statistics::mean(window.sums(channel), shape.length);
             spectrum.transform(column, mean as f32);
-            for (slot, edges) in bands.iter_mut().zip(edges_hz.windows(2)) {
-                *slot = spectrum.band(edges[0], edges[1]) as f32;
+            for (slot, bins) in slots.iter_mut().zip(bands) {
+                *slot = spectrum.band(bins) as f32;
             }
         }
     }
@@ -161,7 +162,7 @@ impl Group {
 }
 
 impl Formula {
-    fn new(feature: &FeatureSpec, shape: &mut WindowShape) -> Self {
+    fn new(feature: &FeatureSpec, shape: &mut WindowShape, period_s: f64) -> Self {
         shape.keeps_sums |= !matches!(
             feature.kind,
             FeatureKind::Raw | FeatureKind::Peak | FeatureKind::Kurtosis | FeatureKind::Ewma
@@ -180,7 +181,10 @@ impl Formula {
                 shape.ewma_alphas.push(alpha);
                 Self::Ewma(shape.ewma_alphas.len() - 1)
             }
-            FeatureKind::Bands => Self::Bands(feature.edges_hz.clone()),
+            FeatureKind::Bands => {
+                let bins = |e: &[f64]| spectrum::bins(shape.length, period_s, e[0], e[1]);
+                Self::Bands(feature.edges_hz.windows(2).map(bins).collect())
+            }
         }
     }
 

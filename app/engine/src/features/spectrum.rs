@@ -9,6 +9,7 @@
 //! last band also takes the bin at the Nyquist frequency.
 
 use realfft::{RealFftPlanner, RealToComplex, num_complex::Complex};
+use std::ops::Range;
 use std::sync::Arc;
 
 pub(super) struct Spectrum {
@@ -19,11 +20,10 @@ pub(super) struct Spectrum {
     scratch: Box<[Complex<f32>]>,
     /// `1 / (L·Σ w²)`
     power_scale: f32,
-    nyquist_hz: f64,
 }
 
 impl Spectrum {
-    pub(super) fn new(length: usize, period_s: f64) -> Self {
+    pub(super) fn new(length: usize) -> Self {
         let fft = RealFftPlanner::<f32>::new().plan_fft_forward(length);
         let weights: Box<[f32]> = (0..length).map(|i| hann(i, length)).collect();
         let energy: f32 = weights.iter().map(|w| w * w).sum();
@@ -32,7 +32,6 @@ impl Spectrum {
             bins: fft.make_output_vec().into(),
             scratch: fft.make_scratch_vec().into(),
             power_scale: 1.0 / (length as f32 * energy),
-            nyquist_hz: 0.5 / period_s,
             weights,
             fft,
         }
@@ -48,25 +47,31 @@ impl Spectrum {
             .expect("the buffers were made by this transform for its own length");
     }
 
-    /// RMS between two frequencies, hertz.
-    pub(super) fn band(&self, low_hz: f64, high_hz: f64) -> f64 {
+    /// RMS over some [`bins`].
+    pub(super) fn band(&self, bins: &Range<usize>) -> f64 {
         let length = self.input.len();
-        let bin_hz = 2.0 * self.nyquist_hz / length as f64;
-        let takes = |k: usize| {
-            let f = k as f64 * bin_hz;
-            // Bins are compared with half a millionth of slack, so that an
-            // edge written in decimal falls on the bin that it names.
-            let slack = bin_hz * 0.5e-6;
-            let is_last = 2 * k == length && high_hz >= self.nyquist_hz - slack;
-            f >= low_hz - slack && (f < high_hz - slack || is_last)
-        };
         let power = |(k, bin): (usize, &Complex<f32>)| {
             let sides = if k == 0 || 2 * k == length { 1.0 } else { 2.0 };
             sides * bin.norm_sqr() * self.power_scale
         };
-        let bins = self.bins.iter().enumerate().filter(|(k, _)| takes(*k));
-        f64::from(bins.map(power).sum::<f32>()).sqrt()
+        let band = bins.clone().zip(&self.bins[bins.clone()]);
+        f64::from(band.map(power).sum::<f32>()).sqrt()
     }
+}
+
+/// The bins between two frequencies, hertz, of a window of `length`.
+pub(super) fn bins(length: usize, period_s: f64, low_hz: f64, high_hz: f64) -> Range<usize> {
+    let nyquist_hz = 0.5 / period_s;
+    let bin_hz = 2.0 * nyquist_hz / length as f64;
+    // Bins are compared with half a millionth of slack, so that an edge written
+    // in decimal falls on the bin that it names.
+    let slack = bin_hz * 0.5e-6;
+    let is_below = |edge_hz: f64| move |k: &usize| (*k as f64 * bin_hz) < edge_hz - slack;
+    let count = length / 2 + 1;
+    let start = (0..count).take_while(is_below(low_hz)).count();
+    let end = (0..count).take_while(is_below(high_hz)).count();
+    let takes_last = length.is_multiple_of(2) && high_hz >= nyquist_hz - slack;
+    start..if takes_last { count } else { end }
 }
 
 /// A window of one reading has weight 1: Hann's would be 0.

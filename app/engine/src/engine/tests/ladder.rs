@@ -250,6 +250,34 @@ fn a_stuck_model_leaves_its_windows_to_the_rule_and_the_next_to_the_rung_below()
 }
 
 #[test]
+fn what_is_due_with_a_stuck_batch_goes_with_it_and_is_not_started() {
+    let mut bench = Bench::new(POLICY, &[Model, Previous]);
+    for at_us in [0, 0, 500] {
+        bench.read(1.0, at_us);
+    }
+    bench.start(0).unwrap();
+    bench.engine.handle_hang(DEADLINE_US).unwrap();
+    bench.drain();
+    assert_eq!(bench.verdicts.len(), 2);
+    // Nor does a driver that comes too late make a model miss.
+    assert_eq!(bench.start(500 + DEADLINE_US), None);
+    assert_eq!(bench.verdicts.len(), 3);
+    assert_eq!(bench.engine.counters().deadline_misses, 0);
+}
+
+#[test]
+fn windows_that_timed_out_are_no_second_miss_when_the_model_is_stuck() {
+    let mut bench = Bench::new(POLICY, &[Model]);
+    bench.read(1.0, 0);
+    bench.start(0).unwrap();
+    bench.engine.handle_timeout(DEADLINE_US);
+    bench.engine.handle_hang(DEADLINE_US).expect("it runs");
+    bench.drain();
+    assert_eq!(bench.take_steps(), []);
+    assert_eq!(bench.verdicts.len(), 1);
+}
+
+#[test]
 fn an_instance_that_stays_out_is_given_up_and_a_fresh_one_goes_on_trial() {
     let mut bench = Bench::new(POLICY, &[Model]);
     let hang = bench.hang(0);
