@@ -76,6 +76,8 @@ fn read_pipeline(model: &std::path::Path) -> anyhow::Result<PipelineSpec> {
 struct Rows {
     decoder: Decoder,
     engine: Engine,
+    /// Zeros, as many as the pipeline's score needs.
+    outputs: Vec<f32>,
     reading: u64,
     period_us: u64,
     as_json: bool,
@@ -90,6 +92,7 @@ impl Rows {
         Ok(Self {
             decoder: Decoder::new(Format::Csv, &pipeline.schema, &mapping)?,
             engine: Engine::with_model(pipeline, RECORDED)?,
+            outputs: vec![0.0; pipeline.score.outputs_min(pipeline.features_len())],
             reading: first,
             period_us: (pipeline.schema.period_ms * 1e3) as u64,
             as_json: args.json,
@@ -147,7 +150,9 @@ impl Rows {
         };
         write_row(out, number, job.features, self.as_json)?;
         let ticket = job.ticket;
-        self.engine.handle_outputs(ticket, Ok(&[]), now.mono_us);
+        // Whatever a model would say, the next window is wanted from it too.
+        self.engine
+            .handle_outputs(ticket, Ok(&self.outputs), now.mono_us);
         while self.engine.poll_output().is_some() {}
         Ok(())
     }

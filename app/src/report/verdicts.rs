@@ -194,10 +194,15 @@ impl Publisher {
             .and_then(|session| {
                 let mut link = Link::connect(&self.broker.name(), session, CONNECT_TIMEOUT)?;
                 link.flush()?;
+                // The first verdicts shall not be lost for want of an answer.
+                link.wait(true, false, CONNECT_TIMEOUT)?;
                 Ok(link)
             });
         match connected {
-            Ok(link) => self.link = Some(link),
+            Ok(link) => {
+                self.link = Some(link);
+                self.look_after();
+            }
             // The publisher of alerts says that the broker is away.
             Err(_) => self.handle_down(),
         }

@@ -49,7 +49,7 @@ impl MemoryFeed {
     /// # Errors
     /// If the mapping does not fit the model's schema, or the engine takes
     /// fewer sensors.
-    pub(crate) fn new(
+    pub fn new(
         config: &Config,
         hot_path: &mut HotPath,
         payloads: Vec<Box<[u8]>>,

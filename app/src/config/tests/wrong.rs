@@ -67,7 +67,7 @@ fn unknown_keys_name_the_nearest() {
     check(
         "[[models]]\nname = 'm'\npath = 'p'\nversion = 1\n",
         &[
-            "gateway.toml:4:1: models[0].version: unknown key `version` in [[models]] \"m\"; known: path, name",
+            "gateway.toml:4:1: models[0].version: unknown key `version` in [[models]] \"m\"; known: path, previous, name, cache",
         ],
     );
 }
