@@ -107,12 +107,21 @@ fn open(folder: &TempDir) -> Result<Bundle<Pipeline>, BundleError> {
     Bundle::open(folder.path())
 }
 
-/// Opens the bundle after `spoil`; the error must hold every one of `expected`.
+/// Opens the bundle, and loads a variant of each precision.
+fn open_whole(folder: &TempDir) -> Result<Bundle<Pipeline>, BundleError> {
+    let bundle = open(folder)?;
+    for precision in [Precision::Int8, Precision::Float32] {
+        bundle.load(Choice::Only(precision))?;
+    }
+    Ok(bundle)
+}
+
+/// Opens and loads the bundle after `spoil`; the error must hold every one of `expected`.
 fn check_refused(spoil: impl FnOnce(&mut Recipe), expected: &[&str]) {
     let mut recipe = Recipe::sound();
     spoil(&mut recipe);
     let folder = recipe.write();
-    check_error(open(&folder).expect_err("it is spoilt"), expected);
+    check_error(open_whole(&folder).expect_err("it is spoilt"), expected);
 }
 
 fn check_error(error: BundleError, expected: &[&str]) {
@@ -361,7 +370,7 @@ fn files_that_are_missing_or_not_files_are_named() {
         let path = folder.path().join(name);
         fs::remove_file(&path).expect("it was there");
         replace(&path);
-        let error = open(&folder).expect_err("a file is missing");
+        let error = open_whole(&folder).expect_err("a file is missing");
         check_error(error, &[&[name], expected].concat());
     };
     for name in [MANIFEST, "model.onnx", "golden.json"] {
@@ -379,7 +388,7 @@ fn a_file_above_the_limit_is_refused() {
     let folder = Recipe::sound().write();
     let file = fs::File::create(folder.path().join("model.onnx")).expect("made");
     file.set_len(FILE_BYTES_MAX as u64 + 1).expect("sparse");
-    let error = open(&folder).expect_err("too large");
+    let error = open_whole(&folder).expect_err("too large");
     check_error(error, &["model.onnx: larger than 67108864 bytes"]);
 }
 

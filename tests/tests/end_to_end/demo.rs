@@ -88,3 +88,64 @@ fn a_healthy_demo_raises_no_alert() -> Result<()> {
     assert!(count(&summary, "scored") > 0, "{summary}");
     Ok(())
 }
+
+#[test]
+fn a_model_that_hangs_is_given_up_and_comes_back() -> Result<()> {
+    check_fault("hang", "hang")
+}
+
+#[test]
+fn a_model_that_is_slow_steps_down_and_comes_back() -> Result<()> {
+    check_fault("slow", "deadline")
+}
+
+#[test]
+fn a_model_that_panics_steps_down_and_comes_back() -> Result<()> {
+    check_fault("panic", "panic")
+}
+
+#[test]
+fn a_model_that_answers_nonsense_steps_down_and_comes_back() -> Result<()> {
+    check_fault("nan", "not_finite")
+}
+
+#[test]
+fn a_model_whose_files_are_gone_is_loaded_when_they_are_back() -> Result<()> {
+    check_fault("missing", "missing")
+}
+
+/// With the model at fault for a while every reading has its verdict, by the
+/// rule meanwhile, and the ladder of each source goes down for `reason` and
+/// comes up again.
+fn check_fault(fault: &str, reason: &str) -> Result<()> {
+    let site = Site::new("")?;
+    let (demo, _) = start(&site, &["--for", "18s", "--inject", fault])?;
+    let (events, ended) = demo.wait_with_events()?;
+    let summary = ended.summary()?;
+    for source in ["serial", "mqtt"] {
+        let steps: Vec<_> = events
+            .iter()
+            .filter(|event| event["event"] == "ladder" && event["source"] == source)
+            .collect();
+        let [down, .., up] = &steps[..] else {
+            anyhow::bail!("{source}: the ladder did not go down and up: {steps:?}");
+        };
+        ensure!(down["from"] == "model" && down["to"] == "rule", "{down}");
+        ensure!(
+            down["reason"] == reason,
+            "{source}: not for {reason}: {down}"
+        );
+        ensure!(up["to"] == "model" && up["reason"] == "recovered", "{up}");
+        let scored = count(&summary, &format!("sources.{source}.scored"));
+        let fallback = count(&summary, &format!("sources.{source}.fallback"));
+        ensure!(scored > 0 && fallback > 0, "{source}: {summary}");
+    }
+    let unanswered = count(&summary, "rejected") + count(&summary, "shed");
+    ensure!(unanswered == 0, "{summary}");
+    // A loaded machine may be late; it must say so, and nothing else.
+    println!(
+        "{fault}: {} deadlines missed",
+        count(&summary, "deadline_misses")
+    );
+    Ok(())
+}

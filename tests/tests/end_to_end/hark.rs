@@ -169,6 +169,16 @@ impl Hark {
         })
     }
 
+    /// Waits for its own end; what its log holds then comes along.
+    pub(crate) fn wait_with_events(self) -> Result<(Vec<Value>, Ended)> {
+        let log = Self {
+            child: None,
+            folder: self.folder.clone(),
+        };
+        let ended = self.wait()?;
+        Ok((log.events(), ended))
+    }
+
     /// A file of its folder; empty if it is not there yet.
     fn read(&self, name: &str) -> String {
         let bytes = fs::read(self.folder.join(name)).unwrap_or_default();
