@@ -6,7 +6,7 @@
 //! the publisher, so that nothing accepted is left behind.
 
 use crate::bundle::Rungs;
-use crate::config::{Config, Link, ThreadsConfig, check_level};
+use crate::config::{Config, Link, SourceConfig, ThreadsConfig, check_level};
 use crate::event_log::EventLog;
 use crate::fault::Injection;
 use crate::hot_path::{HotPath, SourceResult};
@@ -86,7 +86,12 @@ impl Appliance {
         }
         let device = device_name(config)?;
         let publishes_verdicts = config.mqtt.verdicts && config.mqtt.enabled;
-        let wants_verdicts = publishes_verdicts || presentation.on_verdict.is_some();
+        let needs_thread = publishes_verdicts
+            && !config
+                .sources
+                .iter()
+                .all(|source| publishes_itself(config, source));
+        let wants_verdicts = needs_thread || presentation.on_verdict.is_some();
         let (reporter, reports, verdicts) = report::channel();
         let reporter = if wants_verdicts {
             reporter
@@ -230,7 +235,7 @@ impl Start<'_> {
     /// Makes every source with its own instances of its models.
     fn make_shards(&mut self, make_feed: &mut MakeFeed<'_>) -> anyhow::Result<Vec<Box<Shard>>> {
         let config = self.config;
-        let make = |(index, source): (usize, &crate::config::SourceConfig)| {
+        let make = |(index, source): (usize, &SourceConfig)| {
             let rungs = Arc::clone(&self.rungs[source.model.as_str()]);
             let reporter = self.reporter.clone();
             let mut hot_path = HotPath::new(source, config, rungs, reporter, self.clock)?;
@@ -241,6 +246,9 @@ impl Start<'_> {
                 }
                 Link::Serial(_) | Link::File(_) => None,
             };
+            if publishes_itself(config, source) {
+                hot_path.hold_verdicts(format!("{}/{}/verdict/", config.mqtt.root, self.device));
+            }
             let feed = make_feed(index, &mut hot_path, broker.as_ref())?;
             Ok(Box::new(Shard {
                 hot_path,
@@ -361,6 +369,16 @@ fn open_rungs<'a>(
         Ok((model.name.as_str(), Arc::new(rungs)))
     })
     .collect()
+}
+
+/// Whether a source publishes its verdicts over the connection by which it reads.
+fn publishes_itself(config: &Config, source: &SourceConfig) -> bool {
+    let mqtt = &config.mqtt;
+    let is_same = match &source.link {
+        Link::Mqtt(link) => config.broker_of(link) == own_broker(config),
+        Link::Serial(_) | Link::File(_) => false,
+    };
+    mqtt.enabled && mqtt.verdicts && is_same
 }
 
 /// The broker of `[mqtt]`.

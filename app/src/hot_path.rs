@@ -18,10 +18,10 @@ pub use stages::{StageResult, Stages};
 
 use crate::bundle::{Refused, Rungs};
 use crate::config::{Clock as ClockConfig, Config, SourceConfig, check_level};
-use crate::report::{AlertReport, Event, ModelIdentity, Reporter};
+use crate::report::{AlertReport, Event, ModelIdentity, Reporter, SensorVerdict};
 use hark_engine::{
     Counters, Engine, Hang, LadderStep, Limits, Load, LoadFigures, NodeClock, Now, Outcome, Output,
-    PENDING_MAX, REASONS, Reading, Rejection, Rung, Schema, SensorId, Stage, Step,
+    PENDING_MAX, REASONS, Reading, Rejection, Rung, Schema, SensorId, Stage, Step, Verdict,
 };
 use hark_hal::{Clock, wall_us};
 use hdrhistogram::Histogram;
@@ -34,6 +34,8 @@ use std::time::Instant;
 const SENSOR_NAME_MAX: usize = 64;
 /// Bytes of a rejected payload that are kept as an example.
 const EXAMPLE_BYTES: usize = 64;
+/// Verdicts that wait for the feed: more than it handles between two writes.
+const VERDICTS_HELD_MAX: usize = 1024;
 /// The rungs of the ladder that run a model: those before the rule.
 const MODEL_RUNGS: usize = Rung::Rule as usize;
 /// The weight of the newest run in what a row is taken to cost.
@@ -85,6 +87,8 @@ pub struct HotPath {
     link_losses: u64,
     connects: u64,
     allocations: Allocations,
+    /// Verdicts for the feed to publish, and the root of their topics.
+    held: Option<(String, VecDeque<SensorVerdict>)>,
     reporter: Reporter,
 }
 
@@ -174,10 +178,47 @@ impl HotPath {
             link_losses: 0,
             connects: 0,
             allocations: Allocations::default(),
+            held: None,
             reporter,
         };
         hot_path.load_models();
         Ok(hot_path)
+    }
+
+    /// Holds verdicts for the feed, which publishes them under `root`.
+    pub fn hold_verdicts(&mut self, root: String) {
+        self.held = Some((root, VecDeque::with_capacity(VERDICTS_HELD_MAX)));
+    }
+
+    /// The verdicts that are held, and the root of their topics.
+    pub fn held_verdicts(&mut self) -> Option<(&str, &mut VecDeque<SensorVerdict>)> {
+        let held = self.held.as_mut();
+        held.map(|(root, verdicts)| (root.as_str(), verdicts))
+    }
+
+    /// The feed cannot publish: what is held is dropped, counted.
+    pub fn drop_held_verdicts(&mut self) {
+        if let Some((_, held)) = &mut self.held {
+            self.reporter.count_dropped(held.len() as u64);
+            held.clear();
+        }
+    }
+
+    fn report_verdict(&mut self, verdict: &Verdict) {
+        let mut report = SensorVerdict {
+            sensor: Arc::clone(&self.names[verdict.sensor.index()]),
+            verdict: *verdict,
+            is_published: false,
+        };
+        if let Some((_, held)) = &mut self.held {
+            report.is_published = true;
+            if held.len() >= VERDICTS_HELD_MAX {
+                held.pop_front();
+                self.reporter.count_dropped(1);
+            }
+            held.push_back(report.clone());
+        }
+        self.reporter.report_verdict(report);
     }
 
     fn load_models(&mut self) {
@@ -518,8 +559,7 @@ impl HotPath {
             match output {
                 Output::Verdict(verdict) => {
                     self.stages.end(Stage::Verdict);
-                    let name = &self.names[verdict.sensor.index()];
-                    self.reporter.report_verdict(name, &verdict);
+                    self.report_verdict(&verdict);
                     self.stages.end(Stage::Output);
                     let latency_ns = match arrived {
                         Some(at) => {

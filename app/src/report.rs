@@ -11,6 +11,7 @@ mod outputs;
 mod verdicts;
 
 pub use outputs::{OutputSettings, Outputs, Stdout};
+pub(crate) use verdicts::publish;
 pub use verdicts::{OnVerdict, VerdictSettings, Verdicts};
 
 use hark_engine::Verdict;
@@ -172,6 +173,8 @@ pub struct SensorVerdict {
     pub sensor: Arc<str>,
     /// The verdict.
     pub verdict: Verdict,
+    /// Its source publishes it itself.
+    pub is_published: bool,
 }
 
 /// The hot path's end of the channels.
@@ -223,17 +226,18 @@ impl Reporter {
     }
 
     /// Hands over a verdict if somebody wants verdicts; never waits.
-    pub fn report_verdict(&self, sensor: &Arc<str>, verdict: &Verdict) {
+    pub fn report_verdict(&self, report: SensorVerdict) {
         let Some(verdicts) = &self.verdicts else {
             return;
         };
-        let report = SensorVerdict {
-            sensor: Arc::clone(sensor),
-            verdict: *verdict,
-        };
         if verdicts.try_send(report).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.count_dropped(1);
         }
+    }
+
+    /// Notes that so many verdicts were dropped.
+    pub fn count_dropped(&self, count: u64) {
+        self.dropped.fetch_add(count, Ordering::Relaxed);
     }
 }
 

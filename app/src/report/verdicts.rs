@@ -2,12 +2,13 @@
 //!
 //! Verdicts are many and none of them matters alone, so they go at QoS 0 over
 //! a connection of their own, as many in one write as wait. While the broker is
-//! away or slow they are dropped, counted; alerts take another way.
+//! away or slow they are dropped, counted; alerts take another way. A source
+//! that reads from the same broker publishes its verdicts itself, over the
+//! connection that it has, without a hand-over.
 
 use super::{SensorVerdict, VerdictReport};
 use crate::mqtt::Broker;
 use hark_mqtt::{Event, Full, Link, Session};
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -97,7 +98,7 @@ fn run(
             if let Some(on_verdict) = on_verdict {
                 on_verdict(&verdict);
             }
-            if let Some(publisher) = publisher {
+            if let Some(publisher) = publisher.as_mut().filter(|_| !verdict.is_published) {
                 publisher.publish(&verdict);
             }
         }
@@ -139,14 +140,7 @@ impl Publisher {
             self.dropped += 1;
             return;
         };
-        let topic = [self.root.as_str(), &report.sensor];
-        let write = |session: &mut Session| {
-            session.publish_with(&topic, |payload| {
-                let report = VerdictReport::new(&report.verdict);
-                serde_json::to_writer(PayloadWriter(payload), &report)
-                    .expect("a payload takes everything");
-            })
-        };
+        let write = |session: &mut Session| publish(session, &self.root, report);
         let mut written = write(link.session());
         if let Err(Full { .. }) = written {
             let room = link.wait(false, true, Duration::from_millis(1));
@@ -232,15 +226,14 @@ impl Publisher {
     }
 }
 
-struct PayloadWriter<'a, 'b>(&'a mut hark_mqtt::Payload<'b>);
-
-impl Write for PayloadWriter<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.push(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+/// Puts a verdict into the session's output, on topic `<root><sensor>`.
+pub(crate) fn publish(
+    session: &mut Session,
+    root: &str,
+    report: &SensorVerdict,
+) -> Result<(), Full> {
+    session.publish_with(&[root, &report.sensor], |payload| {
+        serde_json::to_writer(payload, &VerdictReport::new(&report.verdict))
+            .expect("a payload takes everything");
+    })
 }

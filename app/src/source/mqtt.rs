@@ -22,8 +22,10 @@ const TOPICS_MAX: usize = 65_536;
 const BACKLOG_BYTES: usize = 1 << 20;
 /// Above this part of the backlog readings are shed however young they are.
 const BACKLOG_FULL: usize = BACKLOG_BYTES / 8 * 7;
-/// Acknowledgements and requests that wait for the socket, bytes.
-const OUTPUT_BYTES: usize = 64 * 1024;
+/// Verdicts and acknowledgements that wait for the socket, bytes.
+const OUTPUT_BYTES: usize = 256 * 1024;
+/// While readings wait, verdicts are written in batches of so many.
+const VERDICTS_WRITTEN_AT: usize = 128;
 /// How often the socket is emptied while readings wait: their latency counts
 /// from the read, so this is how much of a wait in the kernel may stay unseen.
 const FILL_EVERY: Duration = Duration::from_micros(500);
@@ -89,7 +91,7 @@ impl MqttFeed {
 
     pub(super) fn advance(&mut self, hot_path: &mut HotPath, shutdown: &Shutdown) -> Fed {
         if !self.has_more && shutdown.is_requested() {
-            self.say_goodbye();
+            self.say_goodbye(hot_path);
             return Fed::Ended;
         }
         let result = match self.link.take() {
@@ -102,6 +104,7 @@ impl MqttFeed {
         };
         if let Err(error) = result {
             self.has_more = false;
+            hot_path.drop_held_verdicts();
             let reason = format!("broker {}: {error:#}", self.broker.name());
             self.retry.handle_down(reason, hot_path);
         }
@@ -122,6 +125,10 @@ impl MqttFeed {
     /// unless it failed.
     fn step(&mut self, mut link: Link, hot_path: &mut HotPath) -> anyhow::Result<()> {
         if self.has_more {
+            let held = hot_path.held_verdicts();
+            if held.is_some_and(|(_, held)| held.len() >= VERDICTS_WRITTEN_AT) {
+                publish_verdicts(&mut link, hot_path)?;
+            }
             if hot_path.mark().saturating_duration_since(self.filled) > FILL_EVERY {
                 self.fill(&mut link, hot_path)?;
             }
@@ -136,7 +143,7 @@ impl MqttFeed {
     fn listen(&mut self, link: &mut Link, hot_path: &mut HotPath) -> anyhow::Result<()> {
         // What is left is part of a message that the next read completes.
         self.reads.clear();
-        let is_written = link.flush()?;
+        let is_written = publish_verdicts(link, hot_path)?;
         let patience = if hot_path.has_waiting() || link.session().is_blocked() {
             Duration::ZERO
         } else {
@@ -233,13 +240,28 @@ impl MqttFeed {
         Ok(())
     }
 
-    fn say_goodbye(&mut self) {
+    fn say_goodbye(&mut self, hot_path: &mut HotPath) {
         if let Some(link) = &mut self.link {
+            publish_verdicts(link, hot_path).ok();
             link.session().disconnect();
             // A broker that does not take it sees the connection close.
             link.flush().ok();
         }
     }
+}
+
+/// Publishes the verdicts of this source's own readings, as many as fit, and
+/// writes; whether everything was written.
+fn publish_verdicts(link: &mut Link, hot_path: &mut HotPath) -> anyhow::Result<bool> {
+    if let Some((root, held)) = hot_path.held_verdicts() {
+        while let Some(report) = held.front() {
+            if crate::report::publish(link.session(), root, report).is_err() {
+                break;
+            }
+            held.pop_front();
+        }
+    }
+    Ok(link.flush()?)
 }
 
 /// Which sensor a topic belongs to.
