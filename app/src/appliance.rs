@@ -6,7 +6,7 @@
 //! the publisher, so that nothing accepted is left behind.
 
 use crate::bundle::Rungs;
-use crate::config::{Config, Link, SourceConfig, ThreadsConfig, check_level};
+use crate::config::{Config, Link, SourceConfig, check_level};
 use crate::event_log::EventLog;
 use crate::fault::Injection;
 use crate::hot_path::{HotPath, SourceResult};
@@ -123,7 +123,7 @@ impl Appliance {
         };
         let outputs = Outputs::start(settings, reports).context("starting the output thread")?;
         let settings = VerdictSettings {
-            mqtt: publishes_verdicts
+            mqtt: needs_thread
                 .then(|| anyhow::Ok((start.verdict_broker()?, root)))
                 .transpose()?,
             on_verdict: presentation.on_verdict,
@@ -262,7 +262,7 @@ impl Start<'_> {
     /// Starts the threads of every source, and the keeper that watches them.
     fn serve(&self, shards: Vec<Box<Shard>>) -> anyhow::Result<(Vec<Served>, Keeper)> {
         let config = self.config;
-        let realtime = realtime(&config.threads);
+        let realtime = &config.threads;
         if let Err(refused) = realtime.prepare_process() {
             tracing::warn!("memory is not locked: {refused}");
         }
@@ -323,15 +323,6 @@ impl Start<'_> {
 
 /// The keeper looks no more often than this, microseconds.
 const KEEPER_TICK_US_MIN: u64 = 100;
-
-fn realtime(threads: &ThreadsConfig) -> Realtime {
-    Realtime {
-        cores: threads.cores.clone(),
-        fifo_priority: threads.fifo_priority,
-        locks_memory: threads.locks_memory,
-        prefault_stack_bytes: threads.prefault_stack_bytes,
-    }
-}
 
 /// The keeper must be scheduled before those that it watches.
 fn prepare_keeper(fifo_priority: Option<u8>) {

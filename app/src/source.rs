@@ -11,8 +11,8 @@ mod mqtt;
 mod nodes;
 mod serial;
 
-pub(crate) use memory::write_sequence;
 pub use memory::{MemoryFeed, SEQUENCE_FIRST};
+pub(crate) use memory::{wait_until, write_sequence};
 
 use crate::config::{Config, Format, Link, SensorTemplate, SourceConfig};
 use crate::hot_path::{HotPath, Receipt};

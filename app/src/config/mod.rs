@@ -35,7 +35,7 @@ pub use settings::{
 pub use sources::{
     Backoff, Clock, FileLink, Format, Link, MqttLink, Parity, SerialLink, SourceConfig,
 };
-pub use timing::{BudgetConfig, LadderConfig, ThreadsConfig};
+pub use timing::{BudgetConfig, LadderConfig};
 pub(crate) use topics::check_level;
 pub use topics::{SensorTemplate, TopicPattern};
 
@@ -53,7 +53,7 @@ pub struct Config {
     /// `[ladder]`
     pub ladder: LadderConfig,
     /// `[threads]`
-    pub threads: ThreadsConfig,
+    pub threads: hark_hal::Realtime,
     /// `[mqtt]`
     pub mqtt: MqttConfig,
     /// `[broker]`
@@ -174,7 +174,7 @@ fn read(tree: Table, at: &Origin, errors: &mut Vec<ConfigError>) -> Config {
     let deadline_ms = device.deadline_ms;
     let budget = root.table("budget", |section| BudgetConfig::read(section, deadline_ms));
     let ladder = root.table("ladder", LadderConfig::read);
-    let threads = root.table("threads", ThreadsConfig::read);
+    let threads = root.table("threads", timing::read_threads);
     let mqtt = root.table("mqtt", MqttConfig::read);
     let broker = root.table("broker", BrokerConfig::read);
     let events = root.table("events", EventsConfig::read);

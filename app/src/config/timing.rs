@@ -3,6 +3,7 @@
 
 use super::section::Section;
 use hark_engine::{LadderPolicy, STAGES, Stage};
+use hark_hal::Realtime;
 
 /// How the deadline is shared out if `[budget]` says nothing: most of it is the
 /// model's, and a third is kept for what comes after a model that hangs: the
@@ -113,28 +114,14 @@ impl LadderConfig {
     }
 }
 
-/// `[threads]`: what the hot path and the keeper ask of the kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ThreadsConfig {
-    /// Cores that the sources' threads are pinned to, in turn; empty: none.
-    pub cores: Vec<usize>,
-    /// Of SCHED_FIFO, 1 to 98, the keeper's being one higher; None: the usual
-    /// scheduler.
-    pub fifo_priority: Option<u8>,
-    /// Whether memory is locked against paging.
-    pub locks_memory: bool,
-    /// Stack touched before the first reading, bytes, at most 1 MiB.
-    pub prefault_stack_bytes: usize,
-}
-
-impl ThreadsConfig {
-    pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
-        Self {
-            cores: section.parsed("cores", parse_cores).unwrap_or_default(),
-            fifo_priority: Some(section.integer("fifo_priority", 0..=98)).filter(|p| *p > 0),
-            locks_memory: section.boolean("lock_memory"),
-            prefault_stack_bytes: section.integer("prefault_stack_kib", 0..=1024) * 1024,
-        }
+/// `[threads]`: what the sources' threads ask of the kernel; the keeper's
+/// priority is one higher.
+pub(super) fn read_threads(section: &mut Section<'_, '_>) -> Realtime {
+    Realtime {
+        cores: section.parsed("cores", parse_cores).unwrap_or_default(),
+        fifo_priority: Some(section.integer("fifo_priority", 0..=98)).filter(|p| *p > 0),
+        locks_memory: section.boolean("lock_memory"),
+        prefault_stack_bytes: section.integer("prefault_stack_kib", 0..=1024) * 1024,
     }
 }
 

@@ -105,7 +105,7 @@ impl MemoryFeed {
             hot_path.handle_idle();
             return Fed::Open;
         }
-        wait(early, due);
+        wait_until(due);
         let receipt = hot_path.receive_at(due);
         let waited_us = now.saturating_duration_since(due).as_micros() as u64;
         if !self.admission.is_admitted(0, waited_us) {
@@ -128,7 +128,9 @@ impl MemoryFeed {
     }
 }
 
-fn wait(early: Duration, due: Instant) {
+/// Waits for `due`, neither late nor early by more than a loop's turn.
+pub(crate) fn wait_until(due: Instant) {
+    let early = due.saturating_duration_since(Instant::now());
     if early > SPIN {
         std::thread::sleep(early - SPIN);
     }

@@ -8,7 +8,7 @@ use crate::bundle::Rungs;
 use crate::config::{Config, ConfigErrors};
 use crate::hot_path::histogram;
 use crate::report::SensorVerdict;
-use crate::source::{Feed, MemoryFeed, SEQUENCE_FIRST};
+use crate::source::{Feed, MemoryFeed, SEQUENCE_FIRST, wait_until};
 use crate::summary::Summary;
 use anyhow::{Context, anyhow, ensure};
 use hark_hal::Pty;
@@ -18,9 +18,6 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A payload that is further away is slept for, a nearer one is waited for in a
-/// loop: a sleep ends some tens of microseconds late.
-const SPIN: Duration = Duration::from_micros(200);
 /// How long the last verdicts may take to come.
 const LINGER: Duration = Duration::from_millis(500);
 /// Readings of the bare model between two looks at the clock when saturated.
@@ -49,17 +46,6 @@ fn count(load: &Load) -> u64 {
     load.period.map_or(COUNT_MAX, |period| {
         (load.duration.as_secs_f64() / period.as_secs_f64()) as u64
     })
-}
-
-/// Waits for `due`, neither late nor early by more than a loop's turn.
-fn wait_until(due: Instant) {
-    let early = due.saturating_duration_since(Instant::now());
-    if early > SPIN {
-        std::thread::sleep(early - SPIN);
-    }
-    while Instant::now() < due {
-        std::hint::spin_loop();
-    }
 }
 
 /// The model alone, a row at a time.
