@@ -17,6 +17,7 @@ pub mod event_log;
 pub mod fault;
 pub mod hot_path;
 pub mod mqtt;
+pub mod panics;
 pub mod player;
 pub mod report;
 pub mod shift;

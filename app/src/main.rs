@@ -22,5 +22,6 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+    hark::panics::install_hook();
     hark::commands::dispatch(hark::cli::Cli::parse())
 }

@@ -4,10 +4,10 @@
 //! copied here, and the runner goes with the thread that is stuck in it.
 
 use crate::allocations;
+use crate::panics;
 use crate::report::ModelIdentity;
 use hark_engine::{Fault, PENDING_MAX, Rung, Ticket};
 use hark_models::{BATCH_MAX, Infer, InferError};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -77,8 +77,8 @@ impl Runner {
         let started = Instant::now();
         // Sound: what a panic leaves half-written is the model's own and these
         // buffers; neither is read before the next run has filled it.
-        let run = AssertUnwindSafe(|| self.infer.infer(features, outputs).map_err(fault));
-        let answered = catch_unwind(run).unwrap_or(Err(Fault::Panic));
+        let run = || self.infer.infer(features, outputs).map_err(fault);
+        let answered = panics::catch(run).unwrap_or(Err(Fault::Panic));
         let ended = Instant::now();
         Ran {
             answered,

@@ -114,28 +114,53 @@ fn a_model_whose_files_are_gone_is_loaded_when_they_are_back() -> Result<()> {
     check_fault("missing", "missing")
 }
 
+/// Demos that may be spoilt by a machine that stalls just when the fault begins.
+const ATTEMPTS: usize = 3;
+
 /// With the model at fault for a while every reading has its verdict, by the
 /// rule meanwhile, and the ladder of each source goes down for `reason` and
 /// comes up again.
+///
+/// A machine that stalls makes a good model late too; the ladder then steps
+/// down for that, truly, and perhaps before the fault. Such a demo proves
+/// nothing about the fault and is made again.
 fn check_fault(fault: &str, reason: &str) -> Result<()> {
+    for _ in 0..ATTEMPTS {
+        if run_with_fault(fault, reason)? {
+            return Ok(());
+        }
+        println!("{fault}: the machine stalled; once more");
+    }
+    anyhow::bail!("{fault}: the ladder never went down for {reason}")
+}
+
+/// Whether both sources stepped down for `reason` first; false if one of them
+/// did so because the machine stalled.
+fn run_with_fault(fault: &str, reason: &str) -> Result<bool> {
     let site = Site::new("")?;
     let (demo, _) = start(&site, &["--for", "18s", "--inject", fault])?;
     let (events, ended) = demo.wait_with_events()?;
     let summary = ended.summary()?;
+    let mut is_proof = true;
     for source in ["serial", "mqtt"] {
         let steps: Vec<_> = events
             .iter()
             .filter(|event| event["event"] == "ladder" && event["source"] == source)
             .collect();
-        let [down, .., up] = &steps[..] else {
-            anyhow::bail!("{source}: the ladder did not go down and up: {steps:?}");
-        };
+        let down = steps.first().context("the ladder did not go down")?;
         ensure!(down["from"] == "model" && down["to"] == "rule", "{down}");
+        if down["reason"] != reason {
+            let is_stall = down["reason"] == "hang" || down["reason"] == "deadline";
+            ensure!(is_stall, "{source}: not for {reason}: {down}");
+            is_proof = false;
+        }
+        let has_recovered = steps
+            .iter()
+            .any(|step| step["to"] == "model" && step["reason"] == "recovered");
         ensure!(
-            down["reason"] == reason,
-            "{source}: not for {reason}: {down}"
+            has_recovered,
+            "{source}: the ladder did not go up: {steps:?}"
         );
-        ensure!(up["to"] == "model" && up["reason"] == "recovered", "{up}");
         let scored = count(&summary, &format!("sources.{source}.scored"));
         let fallback = count(&summary, &format!("sources.{source}.fallback"));
         ensure!(scored > 0 && fallback > 0, "{source}: {summary}");
@@ -147,5 +172,5 @@ fn check_fault(fault: &str, reason: &str) -> Result<()> {
         "{fault}: {} deadlines missed",
         count(&summary, "deadline_misses")
     );
-    Ok(())
+    Ok(is_proof)
 }
