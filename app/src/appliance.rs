@@ -9,12 +9,12 @@ use crate::bundle::Rungs;
 use crate::config::{Config, Link, SourceConfig, check_level};
 use crate::event_log::EventLog;
 use crate::fault::Injection;
-use crate::hot_path::{HotPath, SourceResult};
+use crate::hot_path::HotPath;
 use crate::mqtt::{Broker, Outbox, Publisher, PublisherSettings};
 use crate::report::{
     self, Event, OnVerdict, OutputSettings, Outputs, Reporter, Stdout, VerdictSettings, Verdicts,
 };
-use crate::shift::{self, Loader, Served, Shard};
+use crate::shift::{self, Ended, Loader, Served, Shard};
 use crate::shutdown::{self, Shutdown, ShutdownSender};
 use crate::source::Feed;
 use crate::summary::Summary;
@@ -51,7 +51,7 @@ pub struct Appliance {
     deadline_us: u64,
     sources: Vec<Served>,
     /// Ended sources' results, by the index of the source.
-    results: Vec<Option<SourceResult>>,
+    results: Vec<Option<Ended>>,
     keeper: Keeper,
     stop_sources: ShutdownSender,
     reporter: Reporter,
@@ -170,11 +170,11 @@ impl Appliance {
             }
             let left = until.saturating_duration_since(Instant::now());
             match served.result.recv_timeout(left) {
-                Ok(Some(ended)) => *result = Some(ended),
-                Ok(None) => {
-                    tracing::error!("{} panicked; its readings are not counted", served.name);
-                }
-                Err(_) => {}
+                Ok(ended) => *result = Some(ended),
+                Err(_) => continue,
+            }
+            if let Some(Ended::Panicked) = result {
+                tracing::error!("{} panicked; its readings are not counted", served.name);
             }
         }
     }
@@ -210,8 +210,12 @@ impl Appliance {
             publisher.join();
             outputs.mqtt = outbox.counts();
         }
-        let results: Vec<_> = self.results.into_iter().flatten().collect();
-        let (summary, latency_ns) = Summary::of(self.deadline_us, results);
+        let results = self.results.into_iter().flatten();
+        let results = results.filter_map(|ended| match ended {
+            Ended::Served(result) => Some(*result),
+            Ended::Panicked => None,
+        });
+        let (summary, latency_ns) = Summary::of(self.deadline_us, results.collect());
         let summary = Summary {
             outputs,
             threads_abandoned: abandoned,

@@ -13,6 +13,7 @@
 
 use crate::bundle::{Refused, Rungs};
 use crate::hot_path::{HotPath, Runner, SourceResult};
+use crate::panics;
 use crate::report::{Event, Reporter};
 use crate::shutdown::Shutdown;
 use crate::source::{Fed, Feed};
@@ -65,7 +66,7 @@ pub struct Post {
     loader: Loader,
     realtime: Realtime,
     reporter: Reporter,
-    results: SyncSender<Option<SourceResult>>,
+    results: SyncSender<Ended>,
 }
 
 /// The appliance's end of a post.
@@ -78,8 +79,16 @@ pub struct Served {
     pub relief: SyncSender<Box<Shard>>,
     /// The shared part.
     pub post: Arc<Post>,
-    /// The result; `None` if serving panicked.
-    pub result: Receiver<Option<SourceResult>>,
+    /// How it ended, once.
+    pub result: Receiver<Ended>,
+}
+
+/// How serving a source ended.
+pub enum Ended {
+    /// In order.
+    Served(Box<SourceResult>),
+    /// By a panic, which took the counters along.
+    Panicked,
 }
 
 /// How a source is to be served.
@@ -169,6 +178,7 @@ impl Post {
     }
 
     fn prepare(&self) {
+        panics::prepare_thread();
         for refused in self.realtime.prepare_thread(self.index) {
             tracing::warn!("source thread {}: {refused}", self.index);
         }
@@ -210,9 +220,9 @@ impl Post {
     fn work(self: &Arc<Self>, shard: Box<Shard>) {
         let serve = AssertUnwindSafe(|| self.serve(shard));
         match catch_unwind(serve) {
-            Ok(Some(result)) => drop(self.results.try_send(Some(result))),
+            Ok(Some(result)) => drop(self.results.try_send(Ended::Served(Box::new(result)))),
             Ok(None) => {}
-            Err(_) => drop(self.results.try_send(None)),
+            Err(_) => drop(self.results.try_send(Ended::Panicked)),
         }
     }
 

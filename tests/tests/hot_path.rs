@@ -26,14 +26,27 @@ fn play(
     period: Option<Duration>,
     on_verdict: Option<Arc<AtomicU64>>,
 ) -> Result<Summary> {
-    let config = Config::of_text(
+    let rows = Rungs::open(&config()?.models[0])?.golden_readings();
+    let payload = format!("{{\"seq\":1000000000,\"values\":{:?}}}", rows[0]);
+    play_payload(&payload, count, period, on_verdict)
+}
+
+fn config() -> Result<Config> {
+    Ok(Config::of_text(
         "device = { name = \"gateway\" }\nmqtt.enabled = false\nevents.file = \"\"\n\
          [[sources]]\nname = \"memory\"\nkind = \"file\"\npath = \"-\"\nformat = \"json\"\n",
-    )?;
-    let rows = Rungs::open(&config.models[0])?.golden_readings();
-    let payload = format!("{{\"seq\":1000000000,\"values\":{:?}}}", rows[0]);
+    )?)
+}
+
+fn play_payload(
+    payload: &str,
+    count: u64,
+    period: Option<Duration>,
+    on_verdict: Option<Arc<AtomicU64>>,
+) -> Result<Summary> {
+    let config = config()?;
     let mut make_feed = |_: usize, hot_path: &mut _, _: Option<&_>| {
-        let payloads = vec![payload.clone().into_bytes().into_boxed_slice()];
+        let payloads = vec![payload.as_bytes().into()];
         let feed = MemoryFeed::new(&config, hot_path, payloads, SENSORS, period, count)?;
         Ok(Feed::Memory(Box::new(feed)))
     };
@@ -97,5 +110,13 @@ fn what_arrives_beyond_the_capacity_is_shed_and_counted() -> Result<()> {
     check_sum(&summary)?;
     ensure!(summary.readings == count, "{summary}");
     ensure!(summary.shed > 0 && summary.scored > 0, "{summary}");
+    Ok(())
+}
+
+#[test]
+fn a_source_whose_serving_panics_has_ended() -> Result<()> {
+    // The feed's duty is a payload that starts with a number of ten digits.
+    let summary = play_payload("{}", 1, None, None)?;
+    ensure!(summary.readings == 0, "{summary}");
     Ok(())
 }
