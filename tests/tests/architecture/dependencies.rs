@@ -6,9 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use cargo_metadata::{DependencyKind, MetadataCommand, Package};
-
-use crate::root;
+use crate::{Package, packages, root};
 
 /// Each crate of the house and the crates of the house that it may use.
 ///
@@ -89,7 +87,7 @@ const STD_FEATURES: [&str; 4] = ["std", "use-std", "alloc", "use_std"];
 
 #[test]
 fn dependencies_point_downward_only() {
-    let members = members();
+    let members = packages();
     let known: BTreeMap<_, _> = PICTURE.into_iter().collect();
     for package in &members {
         let allowed = known
@@ -149,21 +147,12 @@ fn check_tree(package: &str, allowed: &BTreeSet<&str>) {
     }
 }
 
-fn members() -> Vec<Package> {
-    let metadata = MetadataCommand::new()
-        .manifest_path(root().join("Cargo.toml"))
-        .no_deps()
-        .exec()
-        .expect("cargo reads the workspace");
-    metadata.packages
-}
-
 /// The members that `package` is built from; its own tests may use more.
 fn house_dependencies(package: &Package, members: &[Package]) -> BTreeSet<String> {
     package
         .dependencies
         .iter()
-        .filter(|dependency| dependency.kind != DependencyKind::Development)
+        .filter(|dependency| dependency.kind.as_deref() != Some("dev"))
         .map(|dependency| dependency.name.clone())
         .filter(|name| members.iter().any(|member| member.name == *name))
         .collect()

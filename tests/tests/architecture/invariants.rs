@@ -9,9 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use cargo_metadata::MetadataCommand;
-
-use crate::{root, rust_files};
+use crate::{packages, root, rust_files};
 
 const MARK: &str = "**Invariant:**";
 
@@ -68,19 +66,14 @@ fn tests_of_sentence(sentence: &str) -> Vec<String> {
 
 /// The folder of each crate of the house, by its name in Rust.
 fn crates() -> BTreeMap<String, PathBuf> {
-    let metadata = MetadataCommand::new()
-        .manifest_path(root().join("Cargo.toml"))
-        .no_deps()
-        .exec()
-        .expect("cargo reads the workspace");
-    let packages = metadata.packages.into_iter();
+    let packages = packages().into_iter();
     packages
         .map(|package| {
             let folder = package
                 .manifest_path
                 .parent()
                 .expect("a manifest has a folder");
-            (package.name.replace('-', "_"), folder.into())
+            (package.name.replace('-', "_"), folder.to_owned())
         })
         .collect()
 }

@@ -10,6 +10,44 @@ mod sources;
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Deserialize;
+
+/// What these tests ask of `cargo metadata`. Read by hand, because the crate
+/// for it turns on features that have the model runtime compiled twice.
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    manifest_path: PathBuf,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    /// None of an ordinary one, else `dev` or `build`.
+    kind: Option<String>,
+}
+
+/// The members of the workspace.
+fn packages() -> Vec<Package> {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(root())
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .output()
+        .expect("cargo can be started");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo metadata failed: {stderr}");
+    let metadata: Metadata =
+        serde_json::from_slice(&output.stdout).expect("cargo describes the workspace");
+    metadata.packages
+}
 
 /// The root of the workspace that is tested.
 ///
