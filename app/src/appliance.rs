@@ -298,10 +298,11 @@ impl Start<'_> {
             .iter()
             .map(|served| Arc::clone(&served.slot))
             .collect();
-        // A batch is armed for at least as long as the model may take, so that
-        // a look every quarter of the margin sees it in time.
+        // What is armed just after a look, and due before the next, is claimed
+        // half the margin late: the other half is left for the verdict. Each
+        // look wakes a core, so there are no more of them than that takes.
         let margin_us = self.config.budget.keeper_margin_us();
-        let tick = Duration::from_micros((margin_us / 4).max(KEEPER_TICK_US_MIN));
+        let tick = Duration::from_micros((margin_us / 2).max(KEEPER_TICK_US_MIN));
         let priority = self.config.threads.fifo_priority;
         let clock = self.clock;
         Keeper::start(
