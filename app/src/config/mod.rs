@@ -10,6 +10,7 @@
 //! Nothing that the configuration names is opened here: no port, no bundle, no
 //! broker.
 
+mod board;
 mod chain;
 mod environment;
 mod error;
@@ -27,13 +28,14 @@ mod tests;
 
 use std::path::Path;
 
+pub use board::{GpioConfig, WatchdogConfig};
 pub use error::{ConfigError, ConfigErrors};
 pub use settings::{
     BrokerConfig, BundlePath, DeviceConfig, EventsConfig, ModelConfig, MqttConfig, OutputConfig,
     Protocol,
 };
 pub use sources::{
-    Backoff, Clock, FileLink, Format, Link, MqttLink, Parity, SerialLink, SourceConfig,
+    Backoff, Clock, FileLink, Format, Link, MqttLink, Parity, Rs485Config, SerialLink, SourceConfig,
 };
 pub use timing::{BudgetConfig, LadderConfig};
 pub(crate) use topics::check_level;
@@ -54,6 +56,10 @@ pub struct Config {
     pub ladder: LadderConfig,
     /// `[threads]`
     pub threads: hark_hal::Realtime,
+    /// `[gpio]`
+    pub gpio: GpioConfig,
+    /// `[watchdog]`
+    pub watchdog: WatchdogConfig,
     /// `[mqtt]`
     pub mqtt: MqttConfig,
     /// `[broker]`
@@ -175,6 +181,8 @@ fn read(tree: Table, at: &Origin, errors: &mut Vec<ConfigError>) -> Config {
     let budget = root.table("budget", |section| BudgetConfig::read(section, deadline_ms));
     let ladder = root.table("ladder", LadderConfig::read);
     let threads = root.table("threads", timing::read_threads);
+    let gpio = root.table("gpio", GpioConfig::read);
+    let watchdog = root.table("watchdog", WatchdogConfig::read);
     let mqtt = root.table("mqtt", MqttConfig::read);
     let broker = root.table("broker", BrokerConfig::read);
     let events = root.table("events", EventsConfig::read);
@@ -188,6 +196,8 @@ fn read(tree: Table, at: &Origin, errors: &mut Vec<ConfigError>) -> Config {
         budget,
         ladder,
         threads,
+        gpio,
+        watchdog,
         mqtt,
         broker,
         events,

@@ -97,8 +97,22 @@ pub struct SerialLink {
     pub data_bits: u8,
     /// 1 or 2.
     pub stop_bits: u8,
+    /// None: the driver does not switch a transceiver.
+    pub rs485: Option<Rs485Config>,
     /// When to open the port again.
     pub reconnect: Backoff,
+}
+
+/// How the driver switches the transceiver of a half-duplex line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rs485Config {
+    /// Whether RTS is active while sending, and inactive while receiving; or
+    /// the other way round.
+    pub is_rts_on_send: bool,
+    /// From the switch to the first bit, milliseconds: 0 to 100.
+    pub delay_before_ms: u32,
+    /// From the last bit to the switch back, milliseconds: 0 to 100.
+    pub delay_after_ms: u32,
 }
 
 /// The parity bit of a serial line.

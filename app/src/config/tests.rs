@@ -1,6 +1,6 @@
 //! What a configuration becomes: defaults, inheritance, environment, printing.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use tempfile::TempDir;
 
@@ -57,6 +57,42 @@ fn the_defaults_alone_are_a_configuration() {
     );
 }
 
+#[test]
+fn a_board_has_its_outputs_its_watchdog_and_its_transceiver() {
+    let config = Config::of_text("").unwrap();
+    assert_eq!((config.gpio.chip, config.gpio.alarm_line), (None, None));
+    assert_eq!(config.watchdog.device, None);
+    let config = Config::of_text(
+        "[gpio]\nchip = 'pl061'\nalarm_line = 0\nalarm_active_low = true\n\
+         [watchdog]\ndevice = '/dev/watchdog0'\ntimeout_s = 30\n\
+         [defaults.serial]\nrs485 = true\nrs485_delay_after_ms = 2\n\
+         [[sources]]\nname = 'a'\nkind = 'serial'\nport = 'p'\n",
+    )
+    .unwrap();
+    let gpio = GpioConfig {
+        chip: Some("pl061".into()),
+        alarm_line: Some(0),
+        is_alarm_active_low: true,
+        heartbeat_line: None,
+    };
+    assert_eq!(config.gpio, gpio);
+    let watchdog = WatchdogConfig {
+        device: Some("/dev/watchdog0".into()),
+        timeout: Duration::from_secs(30),
+        stall: Duration::from_secs(5),
+    };
+    assert_eq!(config.watchdog, watchdog);
+    let Link::Serial(link) = &config.sources[0].link else {
+        panic!("serial")
+    };
+    let rs485 = Rs485Config {
+        is_rts_on_send: true,
+        delay_before_ms: 0,
+        delay_after_ms: 2,
+    };
+    assert_eq!(link.rs485, Some(rs485));
+}
+
 /// `base.toml` with the keys that have no default, which it shows as comments.
 fn base_with_examples() -> String {
     let is_example = |line: &str| {
@@ -101,6 +137,8 @@ fn every_known_key_is_in_the_base() {
     assert_eq!(keys_known("zzzzzz = 1"), keys_in_base(&base, &[]));
     for section in [
         "device",
+        "gpio",
+        "watchdog",
         "mqtt",
         "broker",
         "events",

@@ -3,8 +3,8 @@
 use hark_codec::MappingConfig;
 
 use super::{
-    Backoff, Clock, FileLink, Format, Link, MqttLink, Parity, SensorTemplate, SerialLink,
-    SourceConfig, TopicPattern,
+    Backoff, Clock, FileLink, Format, Link, MqttLink, Parity, Rs485Config, SensorTemplate,
+    SerialLink, SourceConfig, TopicPattern,
 };
 use crate::config::{
     error::suggestion,
@@ -130,6 +130,7 @@ fn read_serial(section: &mut Section<'_, '_>) -> Stream {
         parity: section.word("parity", &parities),
         data_bits: section.integer("data_bits", 7..=8),
         stop_bits: section.integer("stop_bits", 1..=2),
+        rs485: read_rs485(section),
         reconnect: Backoff::read(section),
     };
     (
@@ -137,6 +138,17 @@ fn read_serial(section: &mut Section<'_, '_>) -> Stream {
         section.word("format", FORMATS_SERIAL),
         Link::Serial(link),
     )
+}
+
+/// The keys are read even where the first says no: what is wrong is wrong.
+fn read_rs485(section: &mut Section<'_, '_>) -> Option<Rs485Config> {
+    let is_on = section.boolean("rs485");
+    let rs485 = Rs485Config {
+        is_rts_on_send: section.boolean("rs485_rts_on_send"),
+        delay_before_ms: section.integer("rs485_delay_before_ms", 0..=100),
+        delay_after_ms: section.integer("rs485_delay_after_ms", 0..=100),
+    };
+    is_on.then_some(rs485)
 }
 
 fn read_mqtt(section: &mut Section<'_, '_>) -> Stream {

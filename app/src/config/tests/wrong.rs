@@ -157,6 +157,45 @@ fn values_out_of_range_say_the_range() {
 }
 
 #[test]
+fn the_boards_keys_are_checked_together() {
+    check(
+        "[gpio]\nalarm_line = 5\n",
+        &[
+            "gateway.toml:2:14: gpio.alarm_line: a line needs its `chip`, such as \"/dev/gpiochip0\"",
+        ],
+    );
+    check(
+        "[gpio]\nchip = 'x'\nalarm_line = 5\nheartbeat_line = 5\n",
+        &["gateway.toml:4:18: gpio.heartbeat_line: the line is `alarm_line` already"],
+    );
+    check(
+        "[gpio]\nchip = 'x'\nalarm_line = -2\nheartbeat_line = 1024\n",
+        &[
+            "gateway.toml:3:14: gpio.alarm_line: must be -1 to 1023, found -2",
+            "gateway.toml:4:18: gpio.heartbeat_line: must be -1 to 1023, found 1024",
+        ],
+    );
+    check(
+        "[watchdog]\ntimeout_s = 4\nstall_s = 601\n",
+        &[
+            "gateway.toml:2:13: watchdog.timeout_s: must be 5 to 3600, found 4",
+            "gateway.toml:3:11: watchdog.stall_s: must be 3 to 600, found 601",
+        ],
+    );
+    check(
+        "[watchdog]\ntimeout_s = 10\nstall_s = 10\n",
+        &[
+            "gateway.toml:3:11: watchdog.stall_s: must be below `timeout_s`, 10: a stall that the board does not survive cannot be reported",
+        ],
+    );
+    check_source(
+        SERIAL,
+        "rs485_delay_after_ms = 101",
+        &["gateway.toml:5:24: sources[0].rs485_delay_after_ms: must be 0 to 100, found 101"],
+    );
+}
+
+#[test]
 fn unknown_words_list_the_right_ones() {
     check_source(
         SERIAL,
