@@ -1,5 +1,6 @@
 //! What hark needs of the machine it runs on: serial lines, pseudo terminals
-//! that stand in for them, clocks, and real-time scheduling.
+//! that stand in for them, outputs, a watchdog, the service manager, clocks, and
+//! real-time scheduling.
 //!
 //! Everything here waits, reads or writes, and holds no policy: what to do
 //! about a port that is [`Gone`](SerialError::Gone), and when to try again,
@@ -10,15 +11,20 @@
 
 mod clock;
 mod fd;
+mod gpio;
 mod host;
+mod ioctl;
 mod ports;
 mod pty;
 mod realtime;
 mod serial;
+mod service;
 mod settings;
 mod usage;
+mod watchdog;
 
 pub use clock::{Clock, wall_us};
+pub use gpio::{GpioError, Output, OutputSettings, gpio_chips};
 pub use host::host_name;
 pub use ports::serial_ports;
 pub use pty::Pty;
@@ -27,5 +33,7 @@ pub use realtime::{
     prefault_stack, sharpen_timers,
 };
 pub use serial::{Received, SerialError, SerialLine, WRITE_TIMEOUT};
-pub use settings::{DataBits, Parity, SerialSettings, StopBits};
+pub use service::ServiceManager;
+pub use settings::{DataBits, Parity, Rs485, SerialSettings, StopBits};
 pub use usage::{cpu_time, peak_rss_bytes, thread_cpu_time};
+pub use watchdog::{Watchdog, WatchdogError, watchdogs};

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::Path;
 
 /// The most ports that are listed: a message for a person, not an inventory.
@@ -21,6 +22,7 @@ const PREFIXES: &[&str] = &[
 ];
 
 /// The serial ports of this machine, stable names (`/dev/serial/by-id`) first.
+/// A port that has a stable name is listed by it alone.
 ///
 /// At most 32; empty where none is found or `/dev` cannot be read.
 pub fn serial_ports() -> Vec<String> {
@@ -29,20 +31,46 @@ pub fn serial_ports() -> Vec<String> {
 
 fn ports_below(dev: &Path, class: &Path) -> Vec<String> {
     let by_id = dev.join("serial/by-id");
-    let stable = names(&by_id).into_iter().map(|name| by_id.join(name));
+    let stable: Vec<_> = names(&by_id)
+        .into_iter()
+        .map(|name| by_id.join(name))
+        .collect();
+    let named: Vec<_> = stable
+        .iter()
+        .filter_map(|path| path.canonicalize().ok())
+        .collect();
     let devices = names(dev)
         .into_iter()
         .filter(|name| is_serial(name) && has_hardware(class, name))
-        .map(|name| dev.join(name));
+        .map(|name| dev.join(name))
+        .filter(|path| !path.canonicalize().is_ok_and(|path| named.contains(&path)));
     stable
+        .iter()
+        .cloned()
         .chain(devices)
         .take(PORTS_MAX)
         .map(|path| path.display().to_string())
         .collect()
 }
 
+/// Sets the latency timer of a port that has one, FTDI's alone, to its least:
+/// 1 ms (Linux's `drivers/usb/serial/ftdi_sio.c`; its default is 16 ms).
+pub(crate) fn shorten_latency(port: &Path, class: &Path) -> io::Result<()> {
+    const LEAST_MS: &str = "1";
+    let device = port.canonicalize()?;
+    let Some(name) = device.file_name() else {
+        return Ok(());
+    };
+    let timer = class.join(name).join("device/latency_timer");
+    match fs::read_to_string(&timer) {
+        Ok(value) if value.trim() != LEAST_MS => fs::write(&timer, LEAST_MS),
+        // It is short already, or another driver's port.
+        _ => Ok(()),
+    }
+}
+
 /// The sorted names in a directory; none if it cannot be read.
-fn names(directory: &Path) -> BTreeSet<String> {
+pub(crate) fn names(directory: &Path) -> BTreeSet<String> {
     fs::read_dir(directory)
         .into_iter()
         .flatten()
@@ -69,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stable_names_come_first_and_ports_without_hardware_are_left_out() {
+    fn stable_names_come_first_and_alone_and_ports_without_hardware_are_left_out() {
         let root = tempfile::tempdir().unwrap();
         let (dev, class) = (root.path().join("dev"), root.path().join("class"));
         let by_id = dev.join("serial/by-id");
@@ -85,15 +113,34 @@ mod tests {
         ] {
             fs::write(dev.join(name), "").unwrap();
         }
-        fs::write(by_id.join("usb-pump"), "").unwrap();
+        std::os::unix::fs::symlink("../../ttyUSB1", by_id.join("usb-pump")).unwrap();
         for (name, kind) in [("ttyS0", "4\n"), ("ttyS9", "0\n")] {
             fs::create_dir_all(class.join(name)).unwrap();
             fs::write(class.join(name).join("type"), kind).unwrap();
         }
         let found = ports_below(&dev, &class);
-        let expected = ["serial/by-id/usb-pump", "ttyS0", "ttyUSB1", "ttymxc2"]
+        let expected = ["serial/by-id/usb-pump", "ttyS0", "ttymxc2"]
             .map(|name| dev.join(name).display().to_string());
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn an_adapter_that_waits_for_more_is_asked_not_to() {
+        let root = tempfile::tempdir().unwrap();
+        let (dev, class) = (root.path().join("dev"), root.path().join("class"));
+        for name in ["ttyUSB0", "ttyUSB1"] {
+            fs::create_dir_all(class.join(name).join("device")).unwrap();
+            fs::create_dir_all(&dev).unwrap();
+            fs::write(dev.join(name), "").unwrap();
+        }
+        let timer = class.join("ttyUSB0/device/latency_timer");
+        fs::write(&timer, "16\n").unwrap();
+        std::os::unix::fs::symlink("ttyUSB0", dev.join("pump")).unwrap();
+        shorten_latency(&dev.join("pump"), &class).unwrap();
+        assert_eq!(fs::read_to_string(&timer).unwrap(), "1");
+        // Another driver's port has no such file, and gets none.
+        shorten_latency(&dev.join("ttyUSB1"), &class).unwrap();
+        assert!(!class.join("ttyUSB1/device/latency_timer").exists());
     }
 
     #[test]

@@ -9,12 +9,14 @@
 //! the port again. Silence is not an error.
 
 use crate::fd::{self, Arrival};
-use crate::ports::serial_ports;
-use crate::settings::SerialSettings;
+use crate::ioctl;
+use crate::ports::{self, serial_ports};
+use crate::settings::{Rs485, SerialSettings};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
 /// How long [`SerialLine::write_all`] waits for room in all.
@@ -62,6 +64,17 @@ pub enum SerialError {
         settings: SerialSettings,
         /// What the system says.
         reason: String,
+    },
+    /// The port's driver has no RS-485 mode, or not this one.
+    #[error(
+        "the driver of {port} cannot switch an RS-485 transceiver ({cause}): set `rs485 = false` \
+         for an adapter that switches by itself, as most with USB do"
+    )]
+    Rs485 {
+        /// The port.
+        port: String,
+        /// What the system says.
+        cause: Errno,
     },
     /// The line hung up: unplugged, or its driver is gone.
     #[error("{port} is gone")]
@@ -161,6 +174,12 @@ impl SerialLine {
         // after a SIGKILL and would shut out the restart.
         rustix::termios::ioctl_tiocnxcl(&fd)
             .map_err(|errno| SerialError::from_errno(port, errno))?;
+        if let Some(rs485) = &settings.rs485 {
+            set_rs485(&fd, rs485).map_err(|cause| SerialError::Rs485 {
+                port: port.clone(),
+                cause,
+            })?;
+        }
         Ok(Self {
             port: port.clone(),
             fd,
@@ -171,6 +190,17 @@ impl SerialLine {
     /// The path under which the port was opened.
     pub fn port(&self) -> &str {
         &self.port
+    }
+
+    /// Asks a USB adapter of FTDI's to hand over what it has at once. Its own
+    /// way is to wait for 16 ms for more, which a deadline cannot spare. Other
+    /// ports have nothing to be asked.
+    ///
+    /// # Errors
+    /// The system's: only root may write the setting, unless a udev rule says
+    /// otherwise.
+    pub fn shorten_latency(&self) -> io::Result<()> {
+        ports::shorten_latency(Path::new(&self.port), Path::new("/sys/class/tty"))
     }
 
     /// Reads what is there, waiting for the first byte for at most `timeout`.
@@ -214,6 +244,28 @@ impl SerialLine {
             });
         }
         Ok(())
+    }
+}
+
+fn set_rs485(fd: &OwnedFd, rs485: &Rs485) -> Result<(), Errno> {
+    let rts = if rs485.is_rts_on_send {
+        ioctl::SER_RS485_RTS_ON_SEND
+    } else {
+        ioctl::SER_RS485_RTS_AFTER_SEND
+    };
+    let mut mode = ioctl::SerialRs485 {
+        flags: ioctl::SER_RS485_ENABLED | rts,
+        delay_rts_before_send: rs485.delay_before_ms,
+        delay_rts_after_send: rs485.delay_after_ms,
+        ..ioctl::SerialRs485::default()
+    };
+    let wanted = mode.flags;
+    ioctl::serial_set_rs485(fd, &mut mode)?;
+    // A driver that knows only one polarity takes the other for its own.
+    if mode.flags & wanted == wanted {
+        Ok(())
+    } else {
+        Err(Errno::OPNOTSUPP)
     }
 }
 

@@ -15,6 +15,21 @@ pub struct SerialSettings {
     pub stop_bits: StopBits,
     /// Data bits of each character. Frames of the node protocol need eight.
     pub data_bits: DataBits,
+    /// How the driver switches a half-duplex transceiver; none: the driver is
+    /// left as it is, as for an adapter that switches by itself.
+    pub rs485: Option<Rs485>,
+}
+
+/// How a port's driver switches an RS-485 transceiver by RTS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rs485 {
+    /// Whether RTS is active while sending, and inactive while receiving; or
+    /// the other way round.
+    pub is_rts_on_send: bool,
+    /// From the switch to the first bit, milliseconds.
+    pub delay_before_ms: u32,
+    /// From the last bit to the switch back, milliseconds.
+    pub delay_after_ms: u32,
 }
 
 impl SerialSettings {
@@ -27,6 +42,7 @@ impl SerialSettings {
             parity: Parity::None,
             stop_bits: StopBits::One,
             data_bits: DataBits::Eight,
+            rs485: None,
         }
     }
 }

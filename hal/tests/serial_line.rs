@@ -2,7 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 use hark_hal::{
-    DataBits, Parity, Pty, Received, SerialError, SerialLine, SerialSettings, StopBits,
+    DataBits, Parity, Pty, Received, Rs485, SerialError, SerialLine, SerialSettings, StopBits,
 };
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -264,4 +264,25 @@ fn a_link_is_replaced_if_stale_kept_if_taken_over_and_never_a_file() {
     let error = Pty::open_at(&file).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
     assert_eq!(std::fs::read(&file).unwrap(), b"mine");
+}
+
+#[test]
+fn a_port_that_cannot_switch_a_transceiver_says_so_and_stays_free() {
+    let pty = Pty::open().unwrap();
+    let rs485 = Rs485 {
+        is_rts_on_send: true,
+        delay_before_ms: 0,
+        delay_after_ms: 1,
+    };
+    let wanted = SerialSettings {
+        rs485: Some(rs485),
+        ..settings(pty.path())
+    };
+    let error = SerialLine::open(&wanted).unwrap_err();
+    assert!(matches!(error, SerialError::Rs485 { .. }), "{error}");
+    let said = error.to_string();
+    assert!(said.contains(pty.path().to_str().unwrap()), "{said}");
+    assert!(said.contains("`rs485 = false`"), "{said}");
+    // The lock went with the refused line.
+    open(&pty).shorten_latency().unwrap();
 }
