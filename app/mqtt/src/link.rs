@@ -1,9 +1,11 @@
 //! A TCP connection to a broker around one session.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -56,14 +58,15 @@ pub struct Link {
 
 impl Link {
     /// Connects to `address`, `host:port`, and tries each of its addresses
-    /// for an equal part of `timeout`. The system's name resolution has its
-    /// own timeouts; a numeric address needs none.
+    /// for an equal part of what finding them leaves of `timeout`.
     ///
     /// # Errors
     /// The last address's, or that there is none.
     pub fn connect(address: &str, session: Session, timeout: Duration) -> io::Result<Self> {
-        let addresses: Vec<_> = address.to_socket_addrs()?.collect();
-        let share = timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+        let until = Instant::now() + timeout;
+        let addresses = resolve(address, timeout)?;
+        let left = until.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
         let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
         for address in &addresses {
             match TcpStream::connect_timeout(address, share.max(CONNECT_MIN)) {
@@ -163,4 +166,28 @@ impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
+}
+
+/// The addresses of `address`, `host:port`, if they are found within `timeout`.
+///
+/// The system's name resolution has timeouts of its own, of many seconds where
+/// the network is gone. So it runs on a thread of its own, which is left behind
+/// if it takes longer; the system's timeouts end it.
+fn resolve(address: &str, timeout: Duration) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = address.parse() {
+        return Ok(vec![address]);
+    }
+    let (sender, found) = sync_channel(1);
+    let name = address.to_owned();
+    let look_up = move || {
+        let addresses = name.to_socket_addrs().map(Iterator::collect);
+        // Nobody waits for it any more if this fails.
+        sender.send(addresses).ok();
+    };
+    thread::Builder::new()
+        .name("resolver".into())
+        .spawn(look_up)?;
+    found
+        .recv_timeout(timeout)
+        .map_err(|_| io::Error::new(ErrorKind::TimedOut, "the name is not resolved in time"))?
 }
