@@ -5,12 +5,14 @@
 //! Stopping goes downstream: sources, then the outputs that they feed, then
 //! the publisher, so that nothing accepted is left behind.
 
+use crate::board::{Board, Supervisor, Watched};
 use crate::bundle::Rungs;
 use crate::config::{Config, Link, SourceConfig, check_level};
 use crate::event_log::EventLog;
-use crate::fault::Injection;
+use crate::fault::{Injection, Stall};
 use crate::hot_path::HotPath;
 use crate::mqtt::{Broker, Outbox, Publisher, PublisherSettings};
+use crate::progress::Progress;
 use crate::report::{
     self, Event, OnVerdict, OutputSettings, Outputs, Reporter, Stdout, VerdictSettings, Verdicts,
 };
@@ -39,6 +41,11 @@ pub struct Presentation {
     pub on_verdict: Option<OnVerdict>,
     /// What is done to the active models, for demonstrations.
     pub fault: Option<Injection>,
+    /// What is done to a serving thread, for tests.
+    pub stall: Option<Stall>,
+    /// Whether the configured outputs and watchdogs are driven: by the appliance
+    /// in its place, and not by a replay of what it heard.
+    pub drives_board: bool,
 }
 
 /// Makes the feed of a source; what [`Feed::new`] does unless a benchmark has
@@ -58,6 +65,7 @@ pub struct Appliance {
     outputs: Outputs,
     verdicts: Option<Verdicts>,
     publisher: Option<(Publisher, Outbox, ShutdownSender)>,
+    supervisor: Option<Supervisor>,
 }
 
 impl Appliance {
@@ -108,6 +116,9 @@ impl Appliance {
             reporter: &reporter,
             clock,
             shutdown,
+            stall: presentation.stall,
+            keeper_progress: Arc::default(),
+            outputs_progress: Arc::default(),
         };
         let shards = start.make_shards(make_feed)?;
         let root = format!("{}/{device}", config.mqtt.root);
@@ -120,6 +131,7 @@ impl Appliance {
             log,
             mqtt,
             stdout: presentation.stdout,
+            progress: Arc::clone(&start.outputs_progress),
         };
         let outputs = Outputs::start(settings, reports).context("starting the output thread")?;
         let settings = VerdictSettings {
@@ -132,11 +144,17 @@ impl Appliance {
         let verdicts = verdicts
             .transpose()
             .context("starting the verdict thread")?;
+        // What can fail from here on is the system, which gives no thread: then
+        // the watchdog is right to bite.
+        let board = presentation.drives_board.then(|| Board::open(config));
+        let board = board.transpose()?;
         reporter.report(Event::Started {
             version: env!("CARGO_PKG_VERSION"),
             device: device.clone(),
         });
         let (sources, keeper) = start.serve(shards)?;
+        let supervisor = board.map(|board| start.supervise(board, &sources));
+        let supervisor = supervisor.transpose().context("starting the supervisor")?;
         Ok(Self {
             deadline_us: (config.device.deadline_ms * 1e3) as u64,
             results: sources.iter().map(|_| None).collect(),
@@ -147,6 +165,7 @@ impl Appliance {
             outputs,
             verdicts,
             publisher,
+            supervisor,
         })
     }
 
@@ -186,6 +205,7 @@ impl Appliance {
 
     /// As [`Appliance::stop`], with the latencies of all verdicts, nanoseconds.
     pub fn stop_with_latency(mut self) -> (Summary, Histogram<u64>) {
+        let board = self.supervisor.take().and_then(Supervisor::stop);
         self.stop_sources.request();
         self.take_results(STOP_TIMEOUT);
         let abandoned = self
@@ -210,6 +230,9 @@ impl Appliance {
             publisher.join();
             outputs.mqtt = outbox.counts();
         }
+        if let Some(board) = board {
+            board.release();
+        }
         let results = self.results.into_iter().flatten();
         let results = results.filter_map(|ended| match ended {
             Ended::Served(result) => Some(*result),
@@ -233,6 +256,9 @@ struct Start<'a> {
     reporter: &'a Reporter,
     clock: Clock,
     shutdown: Shutdown,
+    stall: Option<Stall>,
+    keeper_progress: Arc<Progress>,
+    outputs_progress: Arc<Progress>,
 }
 
 impl Start<'_> {
@@ -280,6 +306,7 @@ impl Start<'_> {
                 rungs: Arc::clone(&self.rungs[config.sources[index].model.as_str()]),
                 loader: loader.clone(),
                 reporter: self.reporter.clone().without_verdicts(),
+                stall: self.stall.clone(),
             };
             sources.push(shift::serve(shard, settings)?);
         }
@@ -302,14 +329,20 @@ impl Start<'_> {
         // half the margin late: the other half is left for the verdict. Each
         // look wakes a core, so there are no more of them than that takes.
         let margin_us = self.config.budget.keeper_margin_us();
-        let tick = Duration::from_micros((margin_us / 2).max(KEEPER_TICK_US_MIN));
+        let tick_us = (margin_us / 2).clamp(KEEPER_TICK_US_MIN, KEEPER_TICK_US_MAX);
+        let tick = Duration::from_micros(tick_us);
         let priority = self.config.threads.fifo_priority;
         let clock = self.clock;
+        let progress = Arc::clone(&self.keeper_progress);
         Keeper::start(
             slots,
             tick,
             move || prepare_keeper(priority),
-            move || clock.now_us(),
+            // It asks for the time at each turn.
+            move || {
+                progress.pass();
+                clock.now_us()
+            },
             move |index, mut shard: Box<Shard>| {
                 let (post, relief) = &posts[index];
                 shard.hot_path.handle_hang();
@@ -320,6 +353,27 @@ impl Start<'_> {
         )
     }
 
+    /// Starts the thread that watches all the others.
+    fn supervise(&self, board: Board, sources: &[Served]) -> std::io::Result<Supervisor> {
+        let own = [
+            ("the deadline keeper", &self.keeper_progress),
+            ("the output thread", &self.outputs_progress),
+        ];
+        let own = own.map(|(name, progress)| Watched {
+            name: name.to_owned(),
+            progress: Arc::clone(progress),
+            slot: None,
+        });
+        let sources = sources.iter().map(|served| Watched {
+            name: format!("source {}", served.name),
+            progress: Arc::clone(&served.progress),
+            slot: Some(Arc::clone(&served.slot)),
+        });
+        let loops = sources.chain(own).collect();
+        let reporter = self.reporter.clone().without_verdicts();
+        Supervisor::start(board, loops, self.config.watchdog.stall, reporter)
+    }
+
     fn verdict_broker(&self) -> anyhow::Result<Broker> {
         let id = format!("{}-verdicts", client_id(self.config, self.device));
         Broker::new(&self.config.mqtt, own_broker(self.config), id)
@@ -328,6 +382,8 @@ impl Start<'_> {
 
 /// The keeper looks no more often than this, microseconds.
 const KEEPER_TICK_US_MIN: u64 = 100;
+/// And no more seldom, microseconds: it shows by its looks that it is there.
+const KEEPER_TICK_US_MAX: u64 = 500_000;
 
 /// The keeper must be scheduled before those that it watches.
 fn prepare_keeper(fifo_priority: Option<u8>) {

@@ -5,6 +5,7 @@
 
 use clap::ValueEnum;
 use hark_models::{Infer, InferError};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,6 +23,28 @@ pub enum ModelFault {
     Nan,
     /// Its files are gone.
     Missing,
+}
+
+/// What `hark run --inject` puts in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Into the active models.
+    Model(ModelFault),
+    /// `stall`: into a serving thread.
+    Stall,
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "stall" {
+            return Ok(Self::Stall);
+        }
+        <ModelFault as ValueEnum>::from_str(text, false)
+            .map(Self::Model)
+            .map_err(|_| "must be hang, slow, panic, nan, missing or stall".to_owned())
+    }
 }
 
 /// A fault that can be switched on and off while the model runs.
@@ -43,9 +66,36 @@ impl Injection {
         }
     }
 
+    /// Whether there is no model to be loaded.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.fault == ModelFault::Missing && self.is_on.load(Ordering::Relaxed)
+    }
+
     /// Switches the fault.
     pub fn set(&self, is_on: bool) {
         self.is_on.store(is_on, Ordering::Relaxed);
+    }
+}
+
+/// A stall of one serving thread, outside of its model, for the test of what
+/// watches it. Copies share it.
+#[derive(Clone, Debug, Default)]
+pub struct Stall {
+    is_on: Arc<AtomicBool>,
+}
+
+impl Stall {
+    /// The next thread that comes along blocks for good.
+    pub fn start(&self) {
+        self.is_on.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn block_once(&self) {
+        if self.is_on.load(Ordering::Relaxed) && self.is_on.swap(false, Ordering::Relaxed) {
+            loop {
+                std::thread::park();
+            }
+        }
     }
 }
 

@@ -18,10 +18,12 @@ pub use stages::{StageResult, Stages};
 
 use crate::bundle::{Refused, Rungs};
 use crate::config::{Clock as ClockConfig, Config, SourceConfig, check_level};
+use crate::progress::Progress;
 use crate::report::{AlertReport, Event, ModelIdentity, Reporter, SensorVerdict};
 use hark_engine::{
-    Counters, Engine, Hang, LadderStep, Limits, Load, LoadFigures, NodeClock, Now, Outcome, Output,
-    PENDING_MAX, REASONS, Reading, Rejection, Rung, Schema, SensorId, Stage, Step, Verdict,
+    AlertState, Counters, Engine, Hang, LadderStep, Limits, Load, LoadFigures, NodeClock, Now,
+    Outcome, Output, PENDING_MAX, REASONS, Reading, Rejection, Rung, Schema, SensorId, Stage, Step,
+    Verdict,
 };
 use hark_hal::{Clock, wall_us};
 use hdrhistogram::Histogram;
@@ -90,6 +92,7 @@ pub struct HotPath {
     /// Verdicts for the feed to publish, and the root of their topics.
     held: Option<(String, VecDeque<SensorVerdict>)>,
     reporter: Reporter,
+    progress: Arc<Progress>,
 }
 
 /// Allocations of this thread since the last new sensor, the model runtime's
@@ -180,9 +183,22 @@ impl HotPath {
             allocations: Allocations::default(),
             held: None,
             reporter,
+            progress: Arc::default(),
         };
         hot_path.load_models();
         Ok(hot_path)
+    }
+
+    /// What the source shows of itself.
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    /// The loop that serves the source has come round.
+    pub fn note_pass(&self) {
+        let readings = self.engine.counters().readings;
+        self.progress
+            .pass_with(readings, self.engine.current_rung());
     }
 
     /// Holds verdicts for the feed, which publishes them under `root`.
@@ -571,6 +587,8 @@ impl HotPath {
                 }
                 Output::Alert(alert) => {
                     let verdict = &alert.verdict;
+                    let is_raised = verdict.state == AlertState::Raised;
+                    self.reporter.alarms().note(is_raised);
                     let name = &self.names[verdict.sensor.index()];
                     let identity = &self.identities[identity_index(verdict.rung)];
                     let report = AlertReport::new(verdict, name, &self.source, identity);

@@ -7,6 +7,7 @@
 
 pub mod allocations;
 pub mod appliance;
+pub mod board;
 pub mod broker;
 pub mod bundle;
 pub mod cli;
@@ -19,8 +20,10 @@ pub mod hot_path;
 pub mod mqtt;
 pub mod panics;
 pub mod player;
+pub mod progress;
 pub mod report;
 pub mod shift;
 pub mod shutdown;
 pub mod source;
 pub mod summary;
+pub mod watchdog;

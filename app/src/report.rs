@@ -14,6 +14,7 @@ pub use outputs::{OutputSettings, Outputs, Stdout};
 pub(crate) use verdicts::publish;
 pub use verdicts::{OnVerdict, VerdictSettings, Verdicts};
 
+use crate::progress::Alarms;
 use hark_engine::Verdict;
 use serde::Serialize;
 use std::sync::Arc;
@@ -146,6 +147,21 @@ pub enum Event {
         /// Threads that hang.
         abandoned: usize,
     },
+    /// A thread of the pipeline has not passed for too long: the watchdog is not
+    /// fed, and the alarm output is active.
+    Stalled {
+        /// Which.
+        thread: String,
+        /// For how long it has not passed, milliseconds.
+        silent_ms: u64,
+    },
+    /// A thread that had stalled passes again.
+    Recovered {
+        /// Which.
+        thread: String,
+        /// For how long it had not passed, milliseconds.
+        silent_ms: u64,
+    },
     /// A model could not be loaded; a lower rung answers in its place.
     ModelRefused {
         /// The source.
@@ -183,6 +199,7 @@ pub struct Reporter {
     events: SyncSender<Event>,
     verdicts: Option<SyncSender<SensorVerdict>>,
     dropped: Arc<AtomicU64>,
+    alarms: Arc<Alarms>,
 }
 
 /// The output thread's end.
@@ -201,6 +218,7 @@ pub fn channel() -> (Reporter, Reports, Receiver<SensorVerdict>) {
         events,
         verdicts: Some(verdicts),
         dropped: Arc::clone(&dropped),
+        alarms: Arc::default(),
     };
     let reports = Reports {
         events: events_out,
@@ -233,6 +251,11 @@ impl Reporter {
         if verdicts.try_send(report).is_err() {
             self.count_dropped(1);
         }
+    }
+
+    /// The alerts that stand.
+    pub fn alarms(&self) -> &Arc<Alarms> {
+        &self.alarms
     }
 
     /// Notes that so many verdicts were dropped.

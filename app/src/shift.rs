@@ -12,8 +12,10 @@
 //! appliance joins the result of the shard instead.
 
 use crate::bundle::{Refused, Rungs};
+use crate::fault::Stall;
 use crate::hot_path::{HotPath, Runner, SourceResult};
 use crate::panics;
+use crate::progress::Progress;
 use crate::report::{Event, Reporter};
 use crate::shutdown::Shutdown;
 use crate::source::{Fed, Feed};
@@ -67,6 +69,8 @@ pub struct Post {
     realtime: Realtime,
     reporter: Reporter,
     results: SyncSender<Ended>,
+    progress: Arc<Progress>,
+    stall: Option<Stall>,
 }
 
 /// The appliance's end of a post.
@@ -79,6 +83,8 @@ pub struct Served {
     pub relief: SyncSender<Box<Shard>>,
     /// The shared part.
     pub post: Arc<Post>,
+    /// What its serving threads show of themselves.
+    pub progress: Arc<Progress>,
     /// How it ended, once.
     pub result: Receiver<Ended>,
 }
@@ -105,6 +111,8 @@ pub struct Settings {
     pub loader: Loader,
     /// Where events go.
     pub reporter: Reporter,
+    /// What a test does to the serving thread.
+    pub stall: Option<Stall>,
 }
 
 /// Starts to serve `shard`, on a thread of its own.
@@ -116,6 +124,7 @@ pub fn serve(shard: Box<Shard>, settings: Settings) -> anyhow::Result<Served> {
     let (results, result) = sync_channel(1);
     let name = Arc::clone(shard.hot_path.source());
     let slot = Arc::new(Slot::new());
+    let progress = Arc::clone(shard.hot_path.progress());
     let post = Arc::new(Post {
         index: settings.index,
         slot: Arc::clone(&slot),
@@ -130,6 +139,8 @@ pub fn serve(shard: Box<Shard>, settings: Settings) -> anyhow::Result<Served> {
         realtime: settings.realtime,
         reporter: settings.reporter,
         results,
+        progress: Arc::clone(&progress),
+        stall: settings.stall,
     });
     Post::stand_by(&post).context("starting a source's relief thread")?;
     let serving = Arc::clone(&post);
@@ -143,6 +154,7 @@ pub fn serve(shard: Box<Shard>, settings: Settings) -> anyhow::Result<Served> {
         slot,
         relief,
         post,
+        progress,
         result,
     })
 }
@@ -213,6 +225,7 @@ impl Post {
         );
         let abandoned = self.abandoned();
         self.reporter.report(Event::NoRelief { source, abandoned });
+        self.progress.set_lacks_relief(true);
         shard.hot_path.set_relieved(false);
     }
 
@@ -220,7 +233,10 @@ impl Post {
     fn work(self: &Arc<Self>, shard: Box<Shard>) {
         let serve = AssertUnwindSafe(|| self.serve(shard));
         match catch_unwind(serve) {
-            Ok(Some(result)) => drop(self.results.try_send(Ended::Served(Box::new(result)))),
+            Ok(Some(result)) => {
+                self.progress.end();
+                drop(self.results.try_send(Ended::Served(Box::new(result))));
+            }
             Ok(None) => {}
             Err(_) => drop(self.results.try_send(Ended::Panicked)),
         }
@@ -228,6 +244,10 @@ impl Post {
 
     fn serve(self: &Arc<Self>, mut shard: Box<Shard>) -> Option<SourceResult> {
         loop {
+            shard.hot_path.note_pass();
+            if let Some(stall) = &self.stall {
+                stall.block_once();
+            }
             if self.has_mail.load(Ordering::Acquire) {
                 self.read_mail(&mut shard.hot_path);
             }
@@ -269,6 +289,7 @@ impl Post {
             self.standbys.fetch_sub(1, Ordering::Relaxed);
             return;
         }
+        self.progress.set_lacks_relief(false);
         self.post(Letter::Relieved);
         self.wait_for_shard();
     }

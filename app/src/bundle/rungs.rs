@@ -120,6 +120,12 @@ impl Rungs {
     /// # Errors
     /// [`Refused`], with the reason of each variant.
     pub fn load(&self, rung: Rung) -> Result<Runner, Refused> {
+        if rung == Rung::Model && self.fault.as_ref().is_some_and(Injection::is_missing) {
+            return Err(Refused {
+                reason: StepReason::Missing,
+                text: "injected: the model is missing".to_owned(),
+            });
+        }
         let LoadedModel { infer, identity } =
             self.bundle(rung).load().map_err(|error| refused(&error))?;
         let infer = match &self.fault {

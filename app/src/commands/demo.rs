@@ -109,6 +109,7 @@ fn presentation(args: &DemoArgs, board: &Scoreboard, injector: &Option<Injector>
         },
         on_verdict: Some(Box::new(move |report| board.note(report))),
         fault: injector.as_ref().map(|injector| injector.injection.clone()),
+        ..Presentation::default()
     }
 }
 

@@ -1,14 +1,27 @@
-//! `hark run`: listen until stopped.
+//! `hark run`: listen until stopped, in the board's place: its outputs and its
+//! watchdog are driven, and the service manager is told.
+//!
+//! SIGHUP reloads: the new configuration is read, and if it is sound the sources
+//! are stopped and started anew with it. One that is not leaves everything as it
+//! is.
+
+mod injector;
 
 use super::simulate::parse_broker;
 use crate::appliance::{Appliance, Presentation};
 use crate::config::Config;
 use crate::duration::parse_duration;
+use crate::fault::Fault;
 use crate::report::Stdout;
 use crate::shutdown::Shutdown;
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::Args;
+use hark_hal::ServiceManager;
+use injector::Injector;
+use signal_hook::consts::SIGHUP;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often the main thread looks for the end.
@@ -33,6 +46,16 @@ pub struct RunArgs {
     /// Alerts and the summary as JSON, one object a line
     #[arg(long)]
     json: bool,
+    /// For tests: the model hangs, is slow, panics, answers NaN or is missing, or
+    /// the serving thread stalls
+    #[arg(long, value_name = "KIND", hide = true)]
+    inject: Option<Fault>,
+    /// When the fault begins; a missing model is missing from the start
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s", hide = true)]
+    inject_after: Duration,
+    /// How long the fault lasts; a stall is for good
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "5s", hide = true)]
+    inject_for: Duration,
 }
 
 /// Runs the command.
@@ -40,6 +63,39 @@ pub struct RunArgs {
 /// # Errors
 /// If the configuration is wrong, or something it names cannot be opened.
 pub fn run(args: &RunArgs) -> anyhow::Result<()> {
+    let shutdown = super::shutdown_on_signals()?;
+    let hung_up = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGHUP, Arc::clone(&hung_up)).context("catching SIGHUP")?;
+    let service = ServiceManager::from_environment();
+    let mut config = load(args)?;
+    let mut injector = Injector::new(args, &config);
+    let mut appliance = start(args, &config, injector.as_ref())?;
+    tell(service.ready());
+    let started = Instant::now();
+    let is_over = || {
+        let is_late = |duration| started.elapsed() >= duration;
+        shutdown.is_requested() || args.duration.is_some_and(is_late)
+    };
+    while !is_over() && !appliance.has_ended() {
+        if let Some(injector) = &mut injector {
+            injector.handle_time(started.elapsed(), appliance.reporter());
+        }
+        if hung_up.swap(false, Ordering::Relaxed) {
+            tell(service.reloading());
+            if let Some(new) = load_anew(args, &config) {
+                super::print_summary(&appliance.stop(), args.json)?;
+                injector = None;
+                (appliance, config) = restart(args, new, config)?;
+            }
+            tell(service.ready());
+        }
+        std::thread::sleep(POLL);
+    }
+    tell(service.stopping());
+    super::print_summary(&appliance.stop(), args.json)
+}
+
+fn load(args: &RunArgs) -> anyhow::Result<Config> {
     let mut config = Config::load(args.config.as_deref(), std::env::vars())?;
     if let Some((host, port)) = &args.broker {
         config.mqtt.host.clone_from(host);
@@ -50,18 +106,63 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         !config.sources.is_empty() || config.broker.embedded,
         "there are no [[sources]]: nothing to listen to"
     );
-    let shutdown = super::shutdown_on_signals()?;
+    Ok(config)
+}
+
+fn start(
+    args: &RunArgs,
+    config: &Config,
+    injector: Option<&Injector>,
+) -> anyhow::Result<Appliance> {
     let presentation = Presentation {
         stdout: match (config.output.alerts_stdout, args.json) {
             (false, _) => Stdout::Silent,
             (true, false) => Stdout::Text,
             (true, true) => Stdout::Json,
         },
+        fault: injector.and_then(Injector::injection),
+        stall: injector.and_then(Injector::stall),
+        drives_board: true,
         ..Presentation::default()
     };
-    let mut appliance = Appliance::start(&config, presentation)?;
-    wait(&mut appliance, &shutdown, args.duration);
-    super::print_summary(&appliance.stop(), args.json)
+    Appliance::start(config, presentation)
+}
+
+/// The configuration as it is now; none if it cannot take the old one's place.
+fn load_anew(args: &RunArgs, old: &Config) -> Option<Config> {
+    match load(args) {
+        Ok(new) if new.broker.embedded || old.broker.embedded => {
+            tracing::error!("not reloaded: the embedded broker has to be restarted with hark");
+            None
+        }
+        Ok(new) => Some(new),
+        Err(error) => {
+            tracing::error!("not reloaded: {error:#}");
+            None
+        }
+    }
+}
+
+/// Starts with `new`; with `old` again if that cannot be.
+fn restart(args: &RunArgs, new: Config, old: Config) -> anyhow::Result<(Appliance, Config)> {
+    match start(args, &new, None) {
+        Ok(appliance) => {
+            tracing::info!("reloaded");
+            Ok((appliance, new))
+        }
+        Err(error) => {
+            tracing::error!("not reloaded: {error:#}");
+            let appliance = start(args, &old, None).context("starting as before")?;
+            Ok((appliance, old))
+        }
+    }
+}
+
+/// A manager that cannot be told is no reason to stop.
+fn tell(told: std::io::Result<()>) {
+    if let Err(error) = told {
+        tracing::warn!("telling the service manager: {error}");
+    }
 }
 
 /// Waits for the shutdown, the end of the time, or the end of every source.

@@ -53,7 +53,8 @@ fn read_line(section: &mut Section<'_, '_>, key: &'static str) -> Option<u32> {
 pub struct WatchdogConfig {
     /// The device, such as `/dev/watchdog0`.
     pub device: Option<PathBuf>,
-    /// From the last feeding to the reset: 5 s to an hour.
+    /// From the last feeding to the reset: 10 s, within which an orderly stop
+    /// comes to its end, to an hour.
     pub timeout: Duration,
     /// How long a thread may not pass until it counts as stalled: 3 s to 10
     /// minutes, less than `timeout`.
@@ -64,7 +65,7 @@ impl WatchdogConfig {
     pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
         // A source may be in a connect for 2 s, which is no stall.
         let stall_s = section.integer("stall_s", 3..=600_u64);
-        let timeout_s = section.integer("timeout_s", 5..=3600_u64);
+        let timeout_s = section.integer("timeout_s", 10..=3600_u64);
         if section.is_sound(&["stall_s", "timeout_s"]) && stall_s >= timeout_s {
             let message = format!(
                 "must be below `timeout_s`, {timeout_s}: a stall that the board does not survive \

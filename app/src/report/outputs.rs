@@ -3,11 +3,18 @@
 use super::{AlertReport, Event, Reports};
 use crate::event_log::EventLog;
 use crate::mqtt::Outbox;
+use crate::progress::Progress;
 use crate::summary::OutputCounts;
 use serde::Serialize;
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long the thread waits for an event before it shows that it is there.
+const IDLE: Duration = Duration::from_millis(500);
 
 /// Where reports go.
 pub struct OutputSettings {
@@ -18,6 +25,8 @@ pub struct OutputSettings {
     pub mqtt: Option<(Outbox, String)>,
     /// Whether alerts go to standard output, and how.
     pub stdout: Stdout,
+    /// What the thread shows of itself.
+    pub progress: Arc<Progress>,
 }
 
 /// What standard output is for.
@@ -82,7 +91,13 @@ struct Line<'a> {
 
 impl Writer {
     fn run(&mut self, reports: &Reports) {
-        for event in &reports.events {
+        loop {
+            self.settings.progress.pass();
+            let event = match reports.events.recv_timeout(IDLE) {
+                Ok(event) => event,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             self.write(&event);
             // A thread that hangs in a model keeps its end of the channel.
             if matches!(event, Event::Stopped) {

@@ -130,7 +130,7 @@ impl Row<'_> {
         let receive = |hot_path: &mut HotPath, timestamp_us: Option<i64>| {
             let recorded_us = clock.handle_row(timestamp_us);
             if speed > 0.0 {
-                sleep(clock.wait(speed), shutdown);
+                sleep(clock.wait(speed), shutdown, hot_path);
             }
             hot_path.receive_recorded(recorded_us, timestamp_us)
         };
@@ -139,8 +139,8 @@ impl Row<'_> {
     }
 }
 
-/// Sleeps, but not past the shutdown.
-fn sleep(wait: Duration, shutdown: &Shutdown) {
+/// Sleeps, but not past the shutdown. A recording that has a gap is no stall.
+fn sleep(wait: Duration, shutdown: &Shutdown, hot_path: &HotPath) {
     let until = Instant::now() + wait;
     while !shutdown.is_requested() {
         let left = until.saturating_duration_since(Instant::now());
@@ -148,6 +148,7 @@ fn sleep(wait: Duration, shutdown: &Shutdown) {
             return;
         }
         std::thread::sleep(left.min(SHUTDOWN_POLL));
+        hot_path.note_pass();
     }
 }
 

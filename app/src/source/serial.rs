@@ -4,7 +4,7 @@ use super::{Fed, Retry, SHUTDOWN_POLL, StreamDecoder};
 use crate::config::{Parity, SerialLink};
 use crate::hot_path::{HotPath, Receipt};
 use crate::shutdown::Shutdown;
-use hark_hal::{DataBits, Received, SerialError, SerialLine, SerialSettings, StopBits};
+use hark_hal::{DataBits, Received, Rs485, SerialError, SerialLine, SerialSettings, StopBits};
 use std::time::Duration;
 
 /// What one read takes at most: a few frames. The kernel keeps the rest.
@@ -20,6 +20,8 @@ pub struct SerialFeed {
     /// What is unread of `buffer`.
     unread: std::ops::Range<usize>,
     receipt: Option<Receipt>,
+    /// Of an adapter that is slow to hand over, once.
+    has_warned: bool,
 }
 
 impl SerialFeed {
@@ -32,6 +34,7 @@ impl SerialFeed {
             buffer: Box::new([0; READ_BYTES]),
             unread: 0..0,
             receipt: None,
+            has_warned: false,
         }
     }
 
@@ -65,7 +68,15 @@ impl SerialFeed {
     }
 
     fn open(&mut self, hot_path: &mut HotPath) -> Result<(), SerialError> {
-        self.line = Some(SerialLine::open(&self.settings)?);
+        let line = SerialLine::open(&self.settings)?;
+        if let Err(error) = line.shorten_latency()
+            && !self.has_warned
+        {
+            self.has_warned = true;
+            let port = &self.settings.port;
+            tracing::warn!("{port}: its adapter holds readings back for up to 16 ms: {error}");
+        }
+        self.line = Some(line);
         self.retry.handle_up();
         hot_path.handle_link_up();
         self.decoder.handle_link_up();
@@ -127,6 +138,11 @@ fn settings(link: &SerialLink) -> SerialSettings {
             2 => StopBits::Two,
             _ => StopBits::One,
         },
+        rs485: link.rs485.map(|rs485| Rs485 {
+            is_rts_on_send: rs485.is_rts_on_send,
+            delay_before_ms: rs485.delay_before_ms,
+            delay_after_ms: rs485.delay_after_ms,
+        }),
         ..SerialSettings::new(&link.port, link.baud)
     }
 }

@@ -178,7 +178,7 @@ fn the_boards_keys_are_checked_together() {
     check(
         "[watchdog]\ntimeout_s = 4\nstall_s = 601\n",
         &[
-            "gateway.toml:2:13: watchdog.timeout_s: must be 5 to 3600, found 4",
+            "gateway.toml:2:13: watchdog.timeout_s: must be 10 to 3600, found 4",
             "gateway.toml:3:11: watchdog.stall_s: must be 3 to 600, found 601",
         ],
     );

@@ -1,0 +1,148 @@
+//! The board's own hardware: the alarm output, the heartbeat LED, the watchdog,
+//! and the service manager's watchdog beside it.
+//!
+//! | | at the start | in service | at an orderly stop | if the process dies |
+//! |---|---|---|---|---|
+//! | alarm | inactive | active while an alert stands or the pipeline is at fault | inactive | as the GPIO driver leaves it |
+//! | heartbeat | inactive | toggles each time the watchdogs are fed | inactive | stands still |
+//! | watchdog | starts | fed by progress | disarmed | resets the board |
+//!
+//! What a driver does with the line of a process that died differs: wire an
+//! alarm for the level of a dead gateway ([`Output`]). What fails in service is
+//! told once, and tried again.
+
+mod supervisor;
+
+pub use supervisor::{Supervisor, Watched};
+
+use crate::config::{Config, GpioConfig};
+use anyhow::Context;
+use hark_hal::{Output, OutputSettings, ServiceManager, Watchdog};
+use std::fmt::Display;
+use std::time::Duration;
+
+/// The board, opened.
+#[derive(Debug)]
+pub struct Board {
+    alarm: Option<Output>,
+    heartbeat: Option<Output>,
+    watchdog: Option<Watchdog>,
+    service: ServiceManager,
+    is_alarm_on: bool,
+    is_heartbeat_on: bool,
+    last_failure: String,
+}
+
+impl Board {
+    /// Opens what the configuration names, and starts the watchdog.
+    ///
+    /// # Errors
+    /// What cannot be opened, with what there is: a gateway that was to be
+    /// watched, and is not, is misconfigured.
+    pub fn open(config: &Config) -> anyhow::Result<Self> {
+        let gpio = &config.gpio;
+        let alarm = open_output(gpio, gpio.alarm_line, gpio.is_alarm_active_low);
+        let heartbeat = open_output(gpio, gpio.heartbeat_line, false);
+        let (alarm, heartbeat) = (
+            alarm.context("gpio.alarm_line")?,
+            heartbeat.context("gpio.heartbeat_line")?,
+        );
+        // The last, for it runs from here on.
+        let timeout = config.watchdog.timeout;
+        let open = |device: &std::path::PathBuf| Watchdog::open(device, timeout);
+        let watchdog = config.watchdog.device.as_ref().map(open).transpose();
+        let watchdog = watchdog.context("watchdog.device")?;
+        if let Some(watchdog) = &watchdog
+            && watchdog.timeout() != timeout
+        {
+            let chosen = watchdog.timeout();
+            tracing::warn!("the watchdog's timeout is {chosen:?}, not {timeout:?}");
+        }
+        Ok(Self {
+            alarm,
+            heartbeat,
+            watchdog,
+            service: ServiceManager::from_environment(),
+            is_alarm_on: false,
+            is_heartbeat_on: false,
+            last_failure: String::new(),
+        })
+    }
+
+    /// The shortest time after which something resets the board or restarts the
+    /// process, if anything does.
+    pub fn patience(&self) -> Option<Duration> {
+        let watchdog = self.watchdog.as_ref().map(Watchdog::timeout);
+        [watchdog, self.service.watchdog()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Feeds every watchdog, and moves the heartbeat.
+    fn feed(&mut self) {
+        let fed = self.watchdog.as_ref().map_or(Ok(()), Watchdog::feed);
+        self.note(fed);
+        let fed = self.service.feed();
+        self.note(fed);
+        self.is_heartbeat_on = !self.is_heartbeat_on;
+        let set = set(self.heartbeat.as_ref(), self.is_heartbeat_on);
+        self.note(set);
+    }
+
+    fn set_alarm(&mut self, is_on: bool) {
+        if is_on != self.is_alarm_on {
+            self.is_alarm_on = is_on;
+            let set = set(self.alarm.as_ref(), is_on);
+            self.note(set);
+        }
+    }
+
+    fn tell_status(&mut self, status: &str) {
+        let told = self.service.status(status);
+        self.note(told);
+    }
+
+    /// What fails goes on failing, mostly: it is told once.
+    fn note<E: Display>(&mut self, result: Result<(), E>) {
+        if let Err(error) = result {
+            let failure = error.to_string();
+            if failure != self.last_failure {
+                tracing::error!("{failure}");
+                self.last_failure = failure;
+            }
+        }
+    }
+
+    /// Leaves the board after an orderly stop: outputs inactive, the watchdog
+    /// disarmed.
+    pub fn release(mut self) {
+        self.set_alarm(false);
+        let off = set(self.heartbeat.as_ref(), false);
+        self.note(off);
+        if let Some(watchdog) = self.watchdog.take() {
+            let disarmed = watchdog.disarm();
+            self.note(disarmed);
+        }
+    }
+}
+
+fn set(output: Option<&Output>, is_on: bool) -> Result<(), hark_hal::GpioError> {
+    output.map_or(Ok(()), |output| output.set(is_on))
+}
+
+fn open_output(
+    gpio: &GpioConfig,
+    line: Option<u32>,
+    is_active_low: bool,
+) -> Result<Option<Output>, hark_hal::GpioError> {
+    let (Some(chip), Some(line)) = (&gpio.chip, line) else {
+        return Ok(None);
+    };
+    let settings = OutputSettings {
+        chip: chip.clone(),
+        line,
+        is_active_low,
+    };
+    Output::open(&settings, false).map(Some)
+}
