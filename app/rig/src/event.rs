@@ -1,15 +1,18 @@
-//! When a fault happens and how badly: `kind@start[:severity][+duration]`, as in
-//! `outer_race@12s:0.8` or `dropout@1m+30s`.
+//! When a fault happens and how badly: `kind@start[:severity][+duration][/every]`, as in
+//! `outer_race@12s:0.8`, `dropout@1m+30s` or `imbalance@20s+20s/40s`.
 
 use crate::fault::{Fault, UnknownFault};
-use std::fmt;
-use std::str::FromStr;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use core::fmt;
+use core::num::NonZeroU64;
+use core::str::FromStr;
 
 /// One scheduled fault.
 ///
-/// Parses from `kind@start[:severity][+duration]`; times are a decimal number and a unit out of
-/// `ms`, `s`, `m`, `h`. Without severity it is 1, without duration it stays for good. The ramp is
-/// [`Fault::ramp_ms`].
+/// Parses from `kind@start[:severity][+duration][/every]`; times are a decimal number and a unit
+/// out of `ms`, `s`, `m`, `h`. Without severity it is 1, without duration it stays for good, without
+/// `every` it comes once. The ramp is [`Fault::ramp_ms`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FaultEvent {
     /// What happens.
@@ -20,6 +23,8 @@ pub struct FaultEvent {
     pub severity: f64,
     /// The fault is gone, at once, this long after its start; `None`: never.
     pub duration_ms: Option<u64>,
+    /// The fault begins anew whenever this much time has passed since its start; `None`: never.
+    pub every_ms: Option<NonZeroU64>,
     /// The severity grows from 0 in a straight line for this long; 0: at once.
     pub ramp_ms: u64,
 }
@@ -32,13 +37,17 @@ impl FaultEvent {
             start_ms,
             severity: 1.0,
             duration_ms: None,
+            every_ms: None,
             ramp_ms: fault.ramp_ms(),
         }
     }
 
     /// The severity at `now_us`: `None` before the start and after the end, else `0..=severity`.
     pub fn severity_at(&self, now_us: u64) -> Option<f64> {
-        let since_us = now_us.checked_sub(self.start_ms.saturating_mul(1_000))?;
+        let mut since_us = now_us.checked_sub(self.start_ms.saturating_mul(1_000))?;
+        if let Some(every_ms) = self.every_ms {
+            since_us %= every_ms.get().saturating_mul(1_000);
+        }
         let is_over = self
             .duration_ms
             .is_some_and(|duration_ms| since_us >= duration_ms.saturating_mul(1_000));
@@ -60,11 +69,13 @@ impl FromStr for FaultEvent {
         let (kind, when) = text
             .split_once('@')
             .ok_or_else(|| EventParseError::NoStart(text.to_owned()))?;
+        let (when, every) = split_optional(when, '/');
         let (when, duration) = split_optional(when, '+');
         let (start, severity) = split_optional(when, ':');
         Ok(Self {
             severity: severity.map_or(Ok(1.0), parse_severity)?,
             duration_ms: duration.map(parse_time_ms).transpose()?,
+            every_ms: every.map(parse_cycle_ms).transpose()?,
             ..Self::new(kind.parse()?, parse_time_ms(start)?)
         })
     }
@@ -74,7 +85,9 @@ impl fmt::Display for FaultEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}ms:{}", self.fault, self.start_ms, self.severity)?;
         self.duration_ms
-            .map_or(Ok(()), |duration_ms| write!(f, "+{duration_ms}ms"))
+            .map_or(Ok(()), |duration_ms| write!(f, "+{duration_ms}ms"))?;
+        self.every_ms
+            .map_or(Ok(()), |every_ms| write!(f, "/{every_ms}ms"))
     }
 }
 
@@ -97,7 +110,7 @@ impl fmt::Display for EventParseError {
             Self::NoStart(text) => {
                 write!(
                     f,
-                    "'{text}' has no start: expected kind@start[:severity][+duration], like outer_race@12s:0.8"
+                    "'{text}' has no start: expected kind@start[:severity][+duration][/every], like outer_race@12s:0.8"
                 )
             }
             Self::Unknown(unknown) => unknown.fmt(f),
@@ -112,7 +125,7 @@ impl fmt::Display for EventParseError {
     }
 }
 
-impl std::error::Error for EventParseError {}
+impl core::error::Error for EventParseError {}
 
 impl From<UnknownFault> for EventParseError {
     fn from(unknown: UnknownFault) -> Self {
@@ -142,11 +155,15 @@ fn parse_time_ms(text: &str) -> Result<u64, EventParseError> {
     };
     let time_ms = unit_ms
         .zip(number.parse::<f64>().ok())
-        .map(|(unit_ms, number)| (number * unit_ms).round());
+        .map(|(unit_ms, number)| libm::round(number * unit_ms));
     time_ms
         .filter(|time_ms| (0.0..=TIME_MS_MAX).contains(time_ms))
         .map(|time_ms| time_ms as u64)
         .ok_or_else(|| EventParseError::Time(text.to_owned()))
+}
+
+fn parse_cycle_ms(text: &str) -> Result<NonZeroU64, EventParseError> {
+    NonZeroU64::new(parse_time_ms(text)?).ok_or_else(|| EventParseError::Time(text.to_owned()))
 }
 
 fn parse_severity(text: &str) -> Result<f64, EventParseError> {
@@ -163,25 +180,35 @@ mod tests {
 
     #[test]
     fn events_parse_with_their_defaults_and_survive_display() {
-        let check = |text: &str, fault, start_ms, severity, duration_ms| {
+        let check = |text: &str, fault, start_ms, severity, duration_ms, every_ms| {
             let event = FaultEvent {
                 fault,
                 start_ms,
                 severity,
                 duration_ms,
+                every_ms: NonZeroU64::new(every_ms),
                 ramp_ms: fault.ramp_ms(),
             };
             assert_eq!(text.parse(), Ok(event), "{text}");
             assert_eq!(event.to_string().parse(), Ok(event), "{event}");
         };
-        check("outer_race@12s:0.8", Fault::OuterRace, 12_000, 0.8, None);
-        check("imbalance@0s", Fault::Imbalance, 0, 1.0, None);
+        check("outer_race@12s:0.8", Fault::OuterRace, 12_000, 0.8, None, 0);
+        check("imbalance@0s", Fault::Imbalance, 0, 1.0, None, 0);
+        check(
+            "imbalance@20s+10s/1m",
+            Fault::Imbalance,
+            20_000,
+            1.0,
+            Some(10_000),
+            60_000,
+        );
         check(
             "dropout@1.5m+30s",
             Fault::Dropout,
             90_000,
             1.0,
             Some(30_000),
+            0,
         );
         check(
             "cavitation@2h:1+250ms",
@@ -189,8 +216,9 @@ mod tests {
             7_200_000,
             1.0,
             Some(250),
+            0,
         );
-        check("stuck_sensor@0ms:0", Fault::StuckSensor, 0, 0.0, None);
+        check("stuck_sensor@0ms:0", Fault::StuckSensor, 0, 0.0, None, 0);
     }
 
     #[test]
@@ -215,7 +243,9 @@ mod tests {
         ] {
             check(&format!("dropout@{bad}"), time(bad));
             check(&format!("dropout@1s+{bad}"), time(bad));
+            check(&format!("dropout@1s+1s/{bad}"), time(bad));
         }
+        check("dropout@1s/0s", time("0s"));
         for bad in ["", "1.1", "-0.1", "NaN", "inf", "x"] {
             check(&format!("dropout@1s:{bad}"), severity(bad));
         }
@@ -242,5 +272,13 @@ mod tests {
         check(15_000, Some(0.5));
         check(29_999, Some(0.5));
         check(30_000, None);
+        check(70_000, None);
+        let event = FaultEvent {
+            every_ms: NonZeroU64::new(60_000),
+            ..event
+        };
+        assert_eq!(event.severity_at(69_999_999), None);
+        assert_eq!(event.severity_at(72_500_000), Some(0.25));
+        assert_eq!(event.severity_at(90_000_000), None);
     }
 }

@@ -1,7 +1,9 @@
 //! The faults the rig can have, by name.
 
-use std::fmt;
-use std::str::FromStr;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use core::fmt;
+use core::str::FromStr;
 
 /// What can be wrong with the machine, its sensors or its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,7 +88,7 @@ impl fmt::Display for UnknownFault {
     }
 }
 
-impl std::error::Error for UnknownFault {}
+impl core::error::Error for UnknownFault {}
 
 #[cfg(test)]
 mod tests {

@@ -62,7 +62,7 @@ impl Instruments {
 
     /// What the channels show of `truth`, in the order and units of [`CHANNELS`].
     pub(crate) fn read(&mut self, truth: [f64; CHANNELS.len()]) -> [f64; CHANNELS.len()] {
-        std::array::from_fn(|i| {
+        core::array::from_fn(|i| {
             let noisy = truth[i] + CHANNELS[i].noise * self.0.bell();
             noisy.clamp(CHANNELS[i].min.into(), CHANNELS[i].max.into())
         })
@@ -71,7 +71,7 @@ impl Instruments {
 
 /// `values` as the instruments would print them.
 pub(crate) fn quantise(values: [f64; CHANNELS.len()]) -> [f32; CHANNELS.len()] {
-    std::array::from_fn(|i| {
-        ((values[i] / CHANNELS[i].resolution).round() * CHANNELS[i].resolution) as f32
+    core::array::from_fn(|i| {
+        (libm::round(values[i] / CHANNELS[i].resolution) * CHANNELS[i].resolution) as f32
     })
 }

@@ -12,7 +12,10 @@
 //!
 //! **The same seed gives the same bytes on every target with IEEE 754 arithmetic.** Only `+ − × ÷
 //! √` and rounding are used, all of which IEEE 754 defines to the last bit; no function of libm
-//! is called, because those differ between systems.
+//! is called, because those differ between systems. (`sqrt`, `round` and `trunc` of the crate
+//! `libm` are exact.)
+//!
+//! It needs an allocator but no std: the firmware in `hal/node` samples the very same machine.
 //!
 //! ```
 //! let faults = vec!["outer_race@2s:0.8".parse()?];
@@ -21,6 +24,9 @@
 //! assert_eq!(late.label, Some(hark_rig::Fault::OuterRace));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
 
 pub mod bearing;
 mod event;

@@ -147,7 +147,7 @@ impl Turbulence {
     /// `[flow, pressure]`. Draws alike in every condition, so that a fault does not shift what
     /// comes after.
     fn step(&mut self, cavitation: f64) -> [f64; 2] {
-        std::array::from_fn(|i| {
+        core::array::from_fn(|i| {
             self.eddies[i].step(&mut self.noise)
                 + cavitation * self.bubbles[i].step(&mut self.noise)
         })

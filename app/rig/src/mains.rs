@@ -52,7 +52,8 @@ impl Mains {
 
     pub(crate) fn step(&mut self) -> Supply {
         let line_hz = LINE_HZ + self.frequency.step(&mut self.noise);
-        self.ripple_turns = (self.ripple_turns + 2.0 * line_hz * self.step_s).fract();
+        let turns = self.ripple_turns + 2.0 * line_hz * self.step_s;
+        self.ripple_turns = turns - libm::trunc(turns);
         // A triangle wave: the shape of a rectifier's capacitor voltage, and no libm.
         let ripple_v = RIPPLE_V * (1.0 - 4.0 * (self.ripple_turns - 0.5).abs());
         Supply {

@@ -12,7 +12,7 @@
 //! 60034-30-1; slip and power factor are typical of makers' catalogues for that size.
 
 use crate::mains::{LINE_HZ, VOLTAGE_V};
-use std::f64::consts::TAU;
+use core::f64::consts::TAU;
 
 /// Rated shaft power, W.
 pub const POWER_W: f64 = 2_200.0;
@@ -49,7 +49,7 @@ pub fn losses_w(shaft_power_w: f64) -> f64 {
 pub fn current_a(shaft_power_w: f64, voltage_v: f64) -> f64 {
     let active = (shaft_power_w + losses_w(shaft_power_w)) / (SQRT_3 * voltage_v);
     let magnetising = CURRENT_A * QUADRATURE_FACTOR * voltage_v / VOLTAGE_V;
-    (active * active + magnetising * magnetising).sqrt()
+    libm::sqrt(active * active + magnetising * magnetising)
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ impl Noise {
                 .sum::<u32>();
         }
         // Eight lanes, each of mean 32767.5 and variance (2^32 − 1) / 12.
-        (f64::from(sum) - 8.0 * 32_767.5) / (8.0 * 4_294_967_295.0 / 12.0_f64).sqrt()
+        (f64::from(sum) - 8.0 * 32_767.5) / libm::sqrt(8.0 * 4_294_967_295.0 / 12.0)
     }
 
     /// Two independent draws, uniform with mean 0 and standard deviation 1, for white noise at
@@ -90,7 +90,7 @@ impl Wander {
         Self {
             value: sigma * noise.bell(),
             pole,
-            kick: sigma * (1.0 - pole * pole).sqrt(),
+            kick: sigma * libm::sqrt(1.0 - pole * pole),
         }
     }
 

@@ -42,7 +42,7 @@ const VAPOUR_MAX_M: f64 = 6.9;
 /// Steady flow in l/min, at `speed` of the rated speed and `opening` of the valve.
 pub fn flow_lpm(speed: f64, opening: f64) -> f64 {
     let surplus_m = (HEAD_SHUT_OFF_M * speed * speed - HEAD_STATIC_M).max(0.0);
-    (surplus_m / (CURVE + PIPE + VALVE / (opening * opening))).sqrt()
+    libm::sqrt(surplus_m / (CURVE + PIPE + VALVE / (opening * opening)))
 }
 
 /// Gauge pressure at the discharge in bar, without cavitation.

@@ -9,7 +9,8 @@ use crate::schedule::Active;
 use crate::transmission::{Link, StuckSensor};
 use crate::valve::LoadProfile;
 use crate::vibration::{Condition, SAMPLE_HZ, Synthesizer};
-use std::fmt;
+use alloc::vec::Vec;
+use core::fmt;
 
 /// Shortest reading period, ms: half a turn of the shaft, below which an RMS says nothing about
 /// 1×.
@@ -68,7 +69,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-impl std::error::Error for ConfigError {}
+impl core::error::Error for ConfigError {}
 
 /// One reading.
 #[derive(Clone, Copy, Debug, PartialEq)]

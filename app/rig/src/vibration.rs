@@ -21,7 +21,7 @@ use crate::mains::VOLTAGE_V;
 use crate::motor::SHAFT_HZ;
 use crate::noise::{Noise, Stream};
 use crate::pump::FLOW_BEST_LPM;
-use std::f64::consts::TAU;
+use core::f64::consts::TAU;
 
 /// Acceleration samples a second.
 pub const SAMPLE_HZ: u32 = 6_400;
@@ -88,7 +88,7 @@ impl Condition {
     fn broadband_g(&self) -> [f64; 2] {
         let turbulence = 0.045 * (1.0 + 1.5 * self.off_design());
         let bubbles = 0.40 * self.cavitation;
-        let sum = |a: f64, b: f64| (a * a + b * b).sqrt();
+        let sum = |a: f64, b: f64| libm::sqrt(a * a + b * b);
         [sum(0.035, 0.25 * bubbles), sum(turbulence, bubbles)]
     }
 
@@ -123,7 +123,7 @@ impl Tone {
     /// Undoes the rounding that a period of rotations has added to the length.
     fn renormalise(&mut self) {
         let [x, y] = self.0;
-        let length = (x * x + y * y).sqrt();
+        let length = libm::sqrt(x * x + y * y);
         self.0 = [x / length, y / length];
     }
 }
@@ -177,7 +177,7 @@ impl Synthesizer {
         }
         self.tones.iter_mut().for_each(Tone::renormalise);
         self.let_silence_be_silent();
-        squares.map(|sum: f64| (sum / f64::from(samples)).sqrt())
+        squares.map(|sum: f64| libm::sqrt(sum / f64::from(samples)))
     }
 
     /// How many of the next `limit` samples pass until an impact; strikes first if one is due.
