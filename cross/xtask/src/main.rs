@@ -10,6 +10,7 @@ mod packages;
 mod process;
 mod steps;
 mod test;
+mod toolchain;
 
 use std::process::ExitCode;
 
@@ -26,12 +27,14 @@ struct Cli {
 enum Command {
     Test(test::Args),
     Fuzz(fuzz::Args),
+    Toolchain(toolchain::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Test(args) => test::handle(&args),
         Command::Fuzz(args) => fuzz::handle(&args),
+        Command::Toolchain(args) => toolchain::handle(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
