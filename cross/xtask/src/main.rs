@@ -4,6 +4,7 @@
 //! neither the app nor the model runtime, and drives cargo and the other tools
 //! as child processes, whose output reaches the caller untouched.
 
+mod debian;
 mod fuzz;
 mod no_std;
 mod packages;

@@ -91,7 +91,8 @@ pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-fn shown(command: &Command) -> String {
+/// `command` as a reader would type it, without the folder of its program.
+pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let mut line = program.file_name().map_or_else(
         || program.display().to_string(),
