@@ -49,10 +49,18 @@ pub fn hark_command() -> Result<Command> {
 /// # Errors
 /// If no signal reaches it, because it has been waited for.
 pub fn terminate(child: &mut Child) -> Result<()> {
+    send_signal(child, "TERM")
+}
+
+/// Sends `child` the signal of this name, such as `HUP`.
+///
+/// # Errors
+/// If no signal reaches it, because it has been waited for.
+pub fn send_signal(child: &mut Child, signal: &str) -> Result<()> {
     // std can only kill, and not every system has a `kill` outside the shell.
     // While `child` is borrowed nobody waits for it: its id names nobody else.
     let status = Command::new("sh")
-        .args(["-c", &format!("kill -TERM {}", child.id())])
+        .args(["-c", &format!("kill -{signal} {}", child.id())])
         .status()
         .context("sending a signal")?;
     ensure!(status.success(), "no signal reached process {}", child.id());

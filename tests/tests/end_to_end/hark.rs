@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use hark_tests::{Mosquitto, hark_command, terminate, wait_until};
+use hark_tests::{Mosquitto, hark_command, send_signal, terminate, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -68,9 +68,15 @@ impl Site {
 
     /// Starts any command in the site's folder.
     pub(crate) fn start(&self, args: &[&str]) -> Result<Hark> {
+        self.start_with(args, &[])
+    }
+
+    /// As [`Site::start`], with these variables in the environment.
+    pub(crate) fn start_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Result<Hark> {
         let create = |name| File::create(self.path().join(name));
         let child = hark_command()?
             .args(args)
+            .envs(variables.iter().copied())
             .current_dir(self.path())
             .stdin(Stdio::null())
             .stdout(create("stdout")?)
@@ -139,6 +145,11 @@ impl Hark {
         let mut events = self.events();
         events.retain(|event| event["event"] == "alert");
         events
+    }
+
+    /// Sends it the signal of this name, such as `HUP`.
+    pub(crate) fn signal(&mut self, signal: &str) -> Result<()> {
+        send_signal(self.child.as_mut().context("hark has ended")?, signal)
     }
 
     /// Stops it as systemd would, and waits for its end.

@@ -14,6 +14,7 @@ mod bundle;
 mod command_line;
 mod demo;
 mod full_disk;
+mod gpio;
 mod hark;
 mod lifecycle;
 mod line;
@@ -22,6 +23,9 @@ mod mqtt_formats;
 mod node;
 mod recordings;
 mod rejections;
+mod rs485;
+mod systemd;
+mod watchdog;
 
 use std::time::Duration;
 
