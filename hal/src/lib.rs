@@ -9,6 +9,7 @@
 //!
 //! Linux only; no C library is needed.
 
+mod board;
 mod clock;
 mod fd;
 mod gpio;
@@ -23,6 +24,10 @@ mod settings;
 mod usage;
 mod watchdog;
 
+pub use board::{
+    Board, Core, GpioChip, Identity, Kernel, LineErrors, Memory, SerialPort, Storage,
+    WatchdogState, is_clock_synchronised, storage_of,
+};
 pub use clock::{Clock, wall_us};
 pub use gpio::{GpioError, Output, OutputSettings, gpio_chips};
 pub use host::host_name;

@@ -14,8 +14,9 @@ use crate::ports::{self, serial_ports};
 use crate::settings::{Rs485, SerialSettings};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use serialport::SerialPort;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -187,6 +188,26 @@ impl SerialLine {
         })
     }
 
+    /// Changes how the open line is set, and drops what has arrived so far.
+    ///
+    /// The port stays open: closing it would drop its DTR line, which resets
+    /// many a node. `settings.port` is not looked at.
+    ///
+    /// # Errors
+    /// [`SerialError::Settings`].
+    pub fn change(&mut self, settings: &SerialSettings) -> Result<(), SerialError> {
+        let lock = &mut self._lock;
+        lock.set_baud_rate(settings.baud)
+            .and_then(|()| lock.set_parity(settings.parity.into()))
+            .and_then(|()| lock.set_stop_bits(settings.stop_bits.into()))
+            .and_then(|()| lock.set_data_bits(settings.data_bits.into()))
+            .and_then(|()| lock.clear(serialport::ClearBuffer::Input))
+            .map_err(|error| SerialError::Settings {
+                settings: settings.clone(),
+                reason: error.description,
+            })
+    }
+
     /// The path under which the port was opened.
     pub fn port(&self) -> &str {
         &self.port
@@ -244,6 +265,12 @@ impl SerialLine {
             });
         }
         Ok(())
+    }
+}
+
+impl AsFd for SerialLine {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 
