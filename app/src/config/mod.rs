@@ -14,6 +14,7 @@ mod board;
 mod chain;
 mod environment;
 mod error;
+mod machine;
 mod mapping;
 mod section;
 mod settings;
@@ -30,6 +31,7 @@ use std::path::Path;
 
 pub use board::{GpioConfig, WatchdogConfig};
 pub use error::{ConfigError, ConfigErrors};
+pub use machine::BoardConfig;
 pub use settings::{
     BrokerConfig, BundlePath, DeviceConfig, EventsConfig, ModelConfig, MqttConfig, OutputConfig,
     Protocol,
@@ -48,6 +50,8 @@ use tree::{File, Origin, Table};
 /// Everything that an operator may decide.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// `[board]`
+    pub board: BoardConfig,
     /// `[device]`
     pub device: DeviceConfig,
     /// `[budget]`
@@ -154,6 +158,15 @@ impl Config {
         show::to_toml(&self.effective)
     }
 
+    /// Something to be said about the value at `key`, such as `sources[0].port`,
+    /// with the file and the line that set it. It is no error: the configuration
+    /// is sound.
+    pub fn remark(&self, key: &str, message: impl Into<String>) -> ConfigError {
+        let nowhere = Origin::of(File::Base);
+        let at = tree::find(&self.effective, key).map_or(&nowhere, |node| &node.at);
+        ConfigError::new(at, key, message)
+    }
+
     fn of_tree(
         tree: Result<Table, Vec<ConfigError>>,
         file: File,
@@ -176,6 +189,7 @@ impl Config {
 
 fn read(tree: Table, at: &Origin, errors: &mut Vec<ConfigError>) -> Config {
     let mut root = Section::root(&tree, at, errors);
+    let board = root.table("board", BoardConfig::read);
     let device = root.table("device", DeviceConfig::read);
     let deadline_ms = device.deadline_ms;
     let budget = root.table("budget", |section| BudgetConfig::read(section, deadline_ms));
@@ -192,6 +206,7 @@ fn read(tree: Table, at: &Origin, errors: &mut Vec<ConfigError>) -> Config {
     let sources = read_sources(&mut root, &models);
     root.finish();
     Config {
+        board,
         device,
         budget,
         ladder,

@@ -136,6 +136,7 @@ fn every_known_key_is_in_the_base() {
     assert_eq!(errors, []);
     assert_eq!(keys_known("zzzzzz = 1"), keys_in_base(&base, &[]));
     for section in [
+        "board",
         "device",
         "gpio",
         "watchdog",
@@ -360,4 +361,37 @@ fn deep_nesting_is_refused() {
     assert!(Config::of_text(&deep).is_err());
     let variable = format!("HARK_{}A", "A__".repeat(40_000));
     assert!(load_with(&[(&variable, "1")]).is_err());
+}
+
+#[test]
+fn a_remark_names_the_place_that_set_the_key() {
+    let folder = folder_of(&[(
+        "gw.toml",
+        "[board]\nname = \"desk\"\n[[sources]]\nname = \"a\"\nkind = \"serial\"\nport = \"/dev/x\"\n",
+    )]);
+    let path = folder.path().join("gw.toml");
+    let config = Config::load(Some(&path), variables(&[])).unwrap();
+    let check = |key: &str, place: &str| {
+        let remark = config.remark(key, "is so").to_string();
+        let expected = format!("{place}: {key}: is so");
+        assert!(
+            remark.ends_with(&expected),
+            "{expected:?}, found {remark:?}"
+        );
+    };
+    check("sources[0].port", "gw.toml:6:8");
+    check("board.name", "gw.toml:2:8");
+    check("sources[0].baud", &baud_place());
+    check("sources[7].port", "base.toml (compiled in)");
+    check("board.name.deeper", "base.toml (compiled in)");
+}
+
+/// Where `base.toml` sets the baud rate that sources start from.
+fn baud_place() -> String {
+    let line = chain::BASE
+        .lines()
+        .position(|line| line.starts_with("baud"))
+        .unwrap()
+        + 1;
+    format!("base.toml (compiled in):{line}:8")
 }

@@ -148,6 +148,33 @@ pub(super) fn merge(under: &mut Table, over: Table) {
     }
 }
 
+/// The node at `path`, which is written as in errors: `sources[0].port`.
+pub(super) fn find<'t>(root: &'t Table, path: &str) -> Option<&'t Node> {
+    let (first, rest) = match path.split_once('.') {
+        Some((first, rest)) => (first, Some(rest)),
+        None => (path, None),
+    };
+    let (key, index) = match first
+        .strip_suffix(']')
+        .and_then(|item| item.split_once('['))
+    {
+        Some((key, index)) => (key, Some(index.parse::<usize>().ok()?)),
+        None => (first, None),
+    };
+    let mut node = root.get(key)?;
+    if let Some(index) = index {
+        let Value::Array(items) = &node.value else {
+            return None;
+        };
+        node = items.get(index)?;
+    }
+    match (rest, &node.value) {
+        (None, _) => Some(node),
+        (Some(rest), Value::Table(table)) => find(table, rest),
+        (Some(_), _) => None,
+    }
+}
+
 struct Reader<'a> {
     text: &'a str,
     file: &'a Arc<File>,
