@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::commands::{
-    bench::BenchArgs, capacity::CapacityArgs, check::CheckArgs, demo::DemoArgs,
+    bench::BenchArgs, capacity::CapacityArgs, check::CheckArgs, demo::DemoArgs, doctor::DoctorArgs,
     features::FeaturesArgs, generate::CompletionsArgs, generate::ManArgs, replay::ReplayArgs,
     run::RunArgs, simulate::SimulateArgs,
 };
@@ -28,6 +28,8 @@ pub enum Command {
     Run(RunArgs),
     /// Report every error of a configuration, without running it
     Check(CheckArgs),
+    /// List what this machine has, and listen to a line whose settings nobody knows
+    Doctor(DoctorArgs),
     /// Measure what hark adds to the bare model: in process, pty and MQTT, side by side
     Bench(BenchArgs),
     /// Say how many sensors of a configuration this box can serve, measured here

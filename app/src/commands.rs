@@ -4,6 +4,7 @@ pub mod bench;
 pub mod capacity;
 pub mod check;
 pub mod demo;
+pub mod doctor;
 pub mod features;
 pub mod generate;
 pub mod replay;
@@ -26,6 +27,11 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Capacity(args) => capacity::run(&args),
         Command::Check(args) => return check::run(&args),
+        Command::Doctor(args) => match shutdown_on_signals().and_then(|s| doctor::run(&args, &s)) {
+            Ok(doctor::Health::Sound) => Ok(()),
+            Ok(doctor::Health::Ailing) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
         Command::Replay(args) => replay::run(&args),
         Command::Simulate(args) => shutdown_on_signals().and_then(|s| simulate::run(&args, s)),
         Command::Features(args) => features::run(&args),

@@ -13,6 +13,7 @@ mod serial;
 
 pub use memory::{MemoryFeed, SEQUENCE_FIRST};
 pub(crate) use memory::{wait_until, write_sequence};
+pub(crate) use serial::settings as serial_settings;
 
 use crate::config::{Config, Format, Link, SensorTemplate, SourceConfig};
 use crate::hot_path::{HotPath, Receipt};

@@ -1,8 +1,14 @@
-//! `hark check`: every error of a configuration, without running it.
+//! `hark check`: every error of a configuration, without running it, and every
+//! device that it names and this machine lacks.
+//!
+//! A missing device is no error of the configuration, which may be checked on a
+//! desk: it is named, and fails the command only with `--strict`.
 
+use super::doctor::missing;
 use crate::bundle::Rungs;
-use crate::config::{Config, Format, Link};
+use crate::config::{Config, ConfigError, Format, Link};
 use clap::Args;
+use hark_hal::Board;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,41 +22,59 @@ pub struct CheckArgs {
     /// Print the whole configuration with the place that set each key
     #[arg(long)]
     show: bool,
-    /// Errors as one JSON object
+    /// Fail, too, if this machine lacks a device that the configuration names
+    #[arg(long)]
+    strict: bool,
+    /// Errors and missing devices as one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// Runs the command; 1 if there is an error.
+/// Runs the command; 1 if there is an error, or a missing device and `--strict`.
 pub fn run(args: &CheckArgs) -> ExitCode {
-    let problems = match Config::load(args.config.as_deref(), std::env::vars()) {
+    let (errors, missing) = match Config::load(args.config.as_deref(), std::env::vars()) {
         Ok(config) => {
             if args.show {
                 println!("{}", config.to_toml());
             }
-            check_named(&config)
-                .into_iter()
-                .map(|message| (serde_json::json!({ "message": message }), message))
-                .collect()
+            let named = check_named(&config).into_iter();
+            let errors = named.map(|message| (serde_json::json!({ "message": message }), message));
+            (errors.collect(), missing(&config, &Board::this()))
         }
-        Err(errors) => errors
-            .iter()
-            .map(|error| (serde_json::json!(error), error.to_string()))
-            .collect::<Vec<_>>(),
+        Err(errors) => {
+            let errors = errors.iter();
+            let errors = errors.map(|error| (serde_json::json!(error), error.to_string()));
+            (errors.collect::<Vec<_>>(), Vec::new())
+        }
     };
     if args.json {
-        let errors: Vec<_> = problems.iter().map(|(json, _)| json).collect();
-        println!("{}", serde_json::json!({ "errors": errors }));
-    } else if problems.is_empty() && !args.show {
-        println!("no errors");
+        let errors: Vec<_> = errors.iter().map(|(json, _)| json).collect();
+        println!(
+            "{}",
+            serde_json::json!({ "errors": errors, "missing": missing })
+        );
     } else {
-        problems.iter().for_each(|(_, text)| eprintln!("{text}"));
+        print(&errors, &missing, args.show);
     }
-    ExitCode::from(u8::from(!problems.is_empty()))
+    let is_wrong = !errors.is_empty() || (args.strict && !missing.is_empty());
+    ExitCode::from(u8::from(is_wrong))
+}
+
+fn print(errors: &[(serde_json::Value, String)], missing: &[ConfigError], is_shown: bool) {
+    errors.iter().for_each(|(_, text)| eprintln!("{text}"));
+    for device in missing {
+        eprintln!("missing here: {device}");
+    }
+    match (errors.len(), missing.len()) {
+        (0, 0) if !is_shown => println!("no errors"),
+        (0, 1) if !is_shown => println!("no errors; 1 device is missing here"),
+        (0, count @ 2..) if !is_shown => println!("no errors; {count} devices are missing here"),
+        _ => {}
+    }
 }
 
 /// Opens what the configuration names: bundles with their golden vectors, the
-/// mappings against their schemas, files, ports.
+/// mappings against their schemas, files.
 fn check_named(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
     let mut bundles = BTreeMap::new();
@@ -85,19 +109,10 @@ fn check_named(config: &Config) -> Vec<String> {
 }
 
 fn check_link(link: &Link) -> Option<String> {
-    match link {
-        Link::File(link) => std::fs::File::open(&link.path)
-            .err()
-            .map(|error| format!("path: {}: {error}", link.path.display())),
-        Link::Serial(link) if !std::path::Path::new(&link.port).exists() => {
-            let ports = hark_hal::serial_ports().join(", ");
-            let there = if ports.is_empty() {
-                "this machine has none".to_owned()
-            } else {
-                format!("there are: {ports}")
-            };
-            Some(format!("port: no serial port {}; {there}", link.port))
-        }
-        Link::Serial(_) | Link::Mqtt(_) => None,
-    }
+    let Link::File(link) = link else {
+        return None;
+    };
+    std::fs::File::open(&link.path)
+        .err()
+        .map(|error| format!("path: {}: {error}", link.path.display()))
 }

@@ -123,7 +123,8 @@ fn describe(error: &SerialError) -> String {
     }
 }
 
-fn settings(link: &SerialLink) -> SerialSettings {
+/// How the line is set, as its configuration says.
+pub(crate) fn settings(link: &SerialLink) -> SerialSettings {
     SerialSettings {
         parity: match link.parity {
             Parity::None => hark_hal::Parity::None,

@@ -1,0 +1,216 @@
+//! What a configuration names and a machine lacks, each with the file and line
+//! that names it and with what is there instead.
+
+use crate::config::{Config, ConfigError, Link};
+use hark_hal::Board;
+use std::path::Path;
+
+/// What `board` lacks of what `config` names: the board itself, its cores, ports,
+/// GPIO chip, watchdog and delegate.
+pub(crate) fn missing(config: &Config, board: &Board) -> Vec<ConfigError> {
+    let remarks = [
+        wrong_board(config, board),
+        missing_delegate(config, board),
+        missing_core(config, board),
+        missing_chip(config, board),
+        missing_watchdog(config, board),
+    ];
+    let ports = config.sources.iter().enumerate();
+    let ports = ports.filter_map(|(index, source)| match &source.link {
+        Link::Serial(link) => missing_port(config, board, index, &link.port),
+        Link::Mqtt(_) | Link::File(_) => None,
+    });
+    remarks.into_iter().flatten().chain(ports).collect()
+}
+
+fn wrong_board(config: &Config, board: &Board) -> Option<ConfigError> {
+    let wanted = &config.board.compatible;
+    let identity = board.identity();
+    if wanted.is_empty() || identity.names.iter().any(|name| wanted.contains(name)) {
+        return None;
+    }
+    let (model, names) = (identity.model.as_deref(), identity.names.join(", "));
+    let found = match model {
+        Some(model) => format!("this is {model} ({names})"),
+        None => "neither a device tree nor DMI names this one".to_owned(),
+    };
+    let message = format!("another board: {found}, not {}", wanted.join(" or "));
+    Some(config.remark("board.compatible", message))
+}
+
+fn missing_delegate(config: &Config, board: &Board) -> Option<ConfigError> {
+    let path = config.board.delegate.as_deref()?;
+    let message = format!("no delegate library {}", path.display());
+    (!board.has(path)).then(|| config.remark("board.delegate", message))
+}
+
+fn missing_core(config: &Config, board: &Board) -> Option<ConfigError> {
+    let cores: Vec<usize> = board.cores().iter().map(|core| core.index).collect();
+    // Without `/sys` nobody knows.
+    let last = cores.last()?;
+    let absent = config
+        .threads
+        .cores
+        .iter()
+        .find(|core| !cores.contains(core))?;
+    let message = format!("no core {absent}; there are: {} to {last}", cores[0]);
+    Some(config.remark("threads.cores", message))
+}
+
+/// A chip is named by its device or by its label.
+fn missing_chip(config: &Config, board: &Board) -> Option<ConfigError> {
+    let wanted = config.gpio.chip.as_deref()?;
+    let chips = board.gpio_chips();
+    let is_there = if wanted.starts_with('/') {
+        board.has(Path::new(wanted))
+    } else {
+        chips
+            .iter()
+            .any(|chip| chip.label.as_deref() == Some(wanted))
+    };
+    let names = chips.iter().map(|chip| match &chip.label {
+        Some(label) => format!("{} ({label})", chip.path),
+        None => format!("{} (not to be opened by this user)", chip.path),
+    });
+    let there = there_are(&names.collect::<Vec<_>>());
+    (!is_there).then(|| config.remark("gpio.chip", format!("no GPIO chip {wanted}; {there}")))
+}
+
+fn missing_watchdog(config: &Config, board: &Board) -> Option<ConfigError> {
+    let wanted = config.watchdog.device.as_deref()?;
+    let dogs = board.watchdogs();
+    let Some(dog) = dogs.iter().find(|dog| Path::new(&dog.path) == wanted) else {
+        let names = dogs.iter().map(|dog| match &dog.identity {
+            Some(identity) => format!("{} ({identity})", dog.path),
+            None => dog.path.clone(),
+        });
+        let there = there_are(&names.collect::<Vec<_>>());
+        let message = format!("no watchdog {}; {there}", wanted.display());
+        // `/dev/watchdog` is the old name of the first one and has no entry of its own.
+        return (!board.has(wanted)).then(|| config.remark("watchdog.device", message));
+    };
+    let (timeout_s, most) = (config.watchdog.timeout.as_secs(), dog.timeout_s_max?);
+    let message = format!("{} has {most} s at most", dog.path);
+    (timeout_s > u64::from(most)).then(|| config.remark("watchdog.timeout_s", message))
+}
+
+fn missing_port(config: &Config, board: &Board, index: usize, port: &str) -> Option<ConfigError> {
+    if board.has(Path::new(port)) {
+        return None;
+    }
+    let ports: Vec<String> = board.serial_ports().into_iter().map(|p| p.path).collect();
+    let message = format!("no serial port {port}; {}", there_are(&ports));
+    Some(config.remark(&format!("sources[{index}].port"), message))
+}
+
+fn there_are(names: &[String]) -> String {
+    if names.is_empty() {
+        "this machine has none".to_owned()
+    } else {
+        format!("there are: {}", names.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use tempfile::TempDir;
+
+    /// A machine of four cores with one watchdog that lasts 15 s.
+    fn pi() -> (TempDir, Board) {
+        let root = TempDir::new().unwrap();
+        let sys = "sys/devices/system/cpu";
+        let files = [
+            ("proc/device-tree/model", "Raspberry Pi 4 Model B\0"),
+            (
+                "proc/device-tree/compatible",
+                "raspberrypi,4-model-b\0brcm,bcm2711\0",
+            ),
+            (
+                "sys/class/watchdog/watchdog0/identity",
+                "Broadcom BCM2835\n",
+            ),
+            ("sys/class/watchdog/watchdog0/max_timeout", "15\n"),
+            ("dev/watchdog", ""),
+            ("dev/serial0", ""),
+            ("usr/lib/libx.so", ""),
+            (&format!("{sys}/cpu0/x"), ""),
+            (&format!("{sys}/cpu3/x"), ""),
+        ];
+        for (path, text) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let board = Board::below(root.path());
+        (root, board)
+    }
+
+    /// The key and the message of each remark.
+    fn check(text: &str, expected: &[(&str, &str)]) {
+        let (_root, board) = pi();
+        let config = Config::of_text(text).unwrap();
+        let found = missing(&config, &board);
+        assert_eq!(found.len(), expected.len(), "{text}: {found:?}");
+        for (remark, (key, message)) in found.iter().zip(expected) {
+            assert_eq!(remark.key, *key);
+            assert!(remark.message.contains(message), "{remark}");
+            assert!(remark.line.is_some(), "{remark} has no line");
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_not_missing() {
+        check("", &[]);
+        check(
+            "board.compatible = [\"brcm,bcm2711\"]\nboard.delegate = \"/usr/lib/libx.so\"\n\
+             threads.cores = \"3\"\nwatchdog.device = \"/dev/watchdog0\"\n\
+             [[sources]]\nname = \"a\"\nkind = \"serial\"\nport = \"/dev/serial0\"\n",
+            &[],
+        );
+        check("watchdog.device = \"/dev/watchdog\"", &[]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_named_with_what_is() {
+        check(
+            "board.compatible = [\"radxa,rock-5b\"]",
+            &[(
+                "board.compatible",
+                "this is Raspberry Pi 4 Model B (raspberrypi,4-model-b, ",
+            )],
+        );
+        check(
+            "board.delegate = \"/usr/lib/liby.so\"",
+            &[("board.delegate", "no delegate library /usr/lib/liby.so")],
+        );
+        check(
+            "threads.cores = \"3,4-7\"",
+            &[("threads.cores", "no core 4; there are: 0 to 3")],
+        );
+        check(
+            "gpio.chip = \"pinctrl-rp1\"",
+            &[(
+                "gpio.chip",
+                "no GPIO chip pinctrl-rp1; this machine has none",
+            )],
+        );
+        check(
+            "watchdog.device = \"/dev/watchdog1\"",
+            &[(
+                "watchdog.device",
+                "there are: /dev/watchdog0 (Broadcom BCM2835)",
+            )],
+        );
+        check(
+            "watchdog = { device = \"/dev/watchdog0\", timeout_s = 60 }",
+            &[("watchdog.timeout_s", "/dev/watchdog0 has 15 s at most")],
+        );
+        check(
+            "[[sources]]\nname = \"m\"\nkind = \"mqtt\"\ntopics = [\"s/{sensor}\"]\n\
+             [[sources]]\nname = \"a\"\nkind = \"serial\"\nport = \"/dev/ttyUSB7\"\n",
+            &[("sources[1].port", "no serial port /dev/ttyUSB7; ")],
+        );
+    }
+}
