@@ -9,10 +9,12 @@
 //! sleeps, between two readings.
 
 mod alerts;
+mod boards;
 mod broker_loss;
 mod bundle;
 mod command_line;
 mod demo;
+mod doctor;
 mod full_disk;
 mod gpio;
 mod hark;
