@@ -6,6 +6,7 @@
 
 mod debian;
 mod fuzz;
+mod image;
 mod no_std;
 mod packages;
 mod process;
@@ -29,6 +30,7 @@ enum Command {
     Test(test::Args),
     Fuzz(fuzz::Args),
     Toolchain(toolchain::Args),
+    Image(image::Args),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::handle(&args),
         Command::Fuzz(args) => fuzz::handle(&args),
         Command::Toolchain(args) => toolchain::handle(&args),
+        Command::Image(args) => image::handle(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,371 @@
+//! The root file system of a slot: Debian's packages unpacked, less what an
+//! appliance never uses, and hark.
+//!
+//! No maintainer script runs. What they would do is done by the image's own
+//! systemd under qemu-user (users, enabled units) or by files of
+//! `cross/image/rootfs`. The result is read-only and has no package database:
+//! it is replaced as a whole.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Build, initramfs, recreate, source};
+use crate::debian::{Archive, Dependencies, Kernel};
+use crate::process::{command, output, run};
+
+const PACKAGES: [&str; 22] = [
+    "base-files",
+    "base-passwd",
+    "coreutils",
+    "dash",
+    "dbus",
+    "dropbear-bin",
+    "e2fsprogs",
+    "grep",
+    "iproute2",
+    "kmod",
+    "mount",
+    "netbase",
+    "rauc",
+    "rauc-service",
+    "sed",
+    "systemd",
+    "systemd-resolved",
+    "systemd-sysv",
+    "systemd-timesyncd",
+    "udev",
+    "util-linux",
+    "zstd",
+];
+
+/// What those bring that nothing here reads: documents, translations, and what
+/// only maintainer scripts call.
+const PRUNED: [&str; 26] = [
+    "boot",
+    "etc/cron.daily",
+    "etc/init.d",
+    "etc/pam.d",
+    "etc/perl",
+    "usr/lib/aarch64-linux-gnu/gconv",
+    "usr/lib/aarch64-linux-gnu/perl",
+    "usr/lib/aarch64-linux-gnu/perl-base",
+    "usr/lib/python3",
+    "usr/lib/systemd/boot",
+    "usr/lib/udev/hwdb.d",
+    "usr/share/bash-completion",
+    "usr/share/bug",
+    "usr/share/debconf",
+    "usr/share/doc",
+    "usr/share/gcc",
+    "usr/share/i18n",
+    "usr/share/info",
+    "usr/share/lintian",
+    "usr/share/locale",
+    "usr/share/man",
+    "usr/share/perl",
+    "usr/share/perl5",
+    "usr/share/zsh",
+    "var/cache",
+    "var/lib",
+];
+
+/// The same by the beginning of a file's name.
+const PRUNED_PREFIXES: [(&str, &str); 4] = [
+    ("usr/bin", "perl"),
+    ("usr/bin", "dpkg"),
+    ("usr/lib/aarch64-linux-gnu", "libperl"),
+    ("usr/lib/aarch64-linux-gnu", "libdb-5"),
+];
+
+/// Modules for what may be plugged in or lie beneath; with what they need. The
+/// rest of Debian's 250 MB stays out.
+const MODULES: [&str; 25] = [
+    "autofs4",
+    "virtio_pci",
+    "virtio_net",
+    "virtio_console",
+    "virtio_rng",
+    "squashfs",
+    "loop",
+    "dm_verity",
+    "ext4",
+    "vfat",
+    "nls_ascii",
+    "nls_cp437",
+    "efivarfs",
+    "i6300esb",
+    "gpio_pl061",
+    "gpio_keys",
+    "xhci_pci",
+    "ehci_pci",
+    "cdc_acm",
+    "ftdi_sio",
+    "pl2303",
+    "cp210x",
+    "ch341",
+    "usb_storage",
+    "sd_mod",
+];
+
+/// Makes the root file system of `build` and returns its squashfs.
+pub(super) fn build(build: &Build, archive: &Archive, work: &Path) -> Result<PathBuf> {
+    let root = work.join("rootfs");
+    recreate(&root)?;
+    archive.unpack(&PACKAGES, Dependencies::Included, &root)?;
+    prune(&root)?;
+    add_boot_tools(archive, work, &root)?;
+    add_base_files(&root)?;
+    copy_tree(&source("rootfs"), &root)?;
+    add_hark(build, &root)?;
+    add_kernel(archive, work, &root)?;
+    set_up(&root)?;
+    squash(&root, &work.join("rootfs.img"))
+}
+
+fn prune(root: &Path) -> Result<()> {
+    for folder in PRUNED.map(|folder| root.join(folder)) {
+        if folder.is_dir() {
+            fs::remove_dir_all(&folder).with_context(|| format!("pruning {}", folder.display()))?;
+        }
+    }
+    for (folder, prefix) in PRUNED_PREFIXES {
+        for entry in fs::read_dir(root.join(folder))? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(prefix) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `grub-editenv`, without the rest of GRUB's tools and their libraries.
+fn add_boot_tools(archive: &Archive, work: &Path, root: &Path) -> Result<()> {
+    let folder = work.join("grub-common");
+    recreate(&folder)?;
+    archive.unpack(&["grub-common"], Dependencies::LeftOut, &folder)?;
+    copy(
+        &folder.join("usr/bin/grub-editenv"),
+        &root.join("usr/bin/grub-editenv"),
+        0o755,
+    )
+}
+
+/// The files that the scripts of base-passwd, base-files and others would make.
+fn add_base_files(root: &Path) -> Result<()> {
+    let etc = root.join("etc");
+    for name in ["passwd", "group"] {
+        let master = root.join(format!("usr/share/base-passwd/{name}.master"));
+        let text = fs::read_to_string(&master)
+            .with_context(|| format!("reading {}", master.display()))?
+            // Keys for logging in must outlive an update, so root lives on the
+            // data partition; bash is not there.
+            .replace(
+                "root:*:0:0:root:/root:/bin/bash",
+                "root:x:0:0:root:/var/lib/root:/bin/sh",
+            );
+        fs::write(etc.join(name), text)?;
+    }
+    // No password opens anything.
+    write(&etc.join("shadow"), "root:*:19000:0:99999:7:::\n", 0o600)?;
+    write(&etc.join("machine-id"), "", 0o444)?;
+    write(
+        &etc.join("hosts"),
+        "127.0.0.1 localhost\n::1 localhost\n",
+        0o644,
+    )?;
+    write(&etc.join("shells"), "/bin/sh\n", 0o644)?;
+    write(
+        &etc.join("nsswitch.conf"),
+        "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n",
+        0o644,
+    )?;
+    relink(
+        "/run/systemd/resolve/stub-resolv.conf",
+        &etc.join("resolv.conf"),
+    )?;
+    relink("dash", &root.join("usr/bin/sh"))?;
+    relink("/var/lib/hark-site", &etc.join("hark"))?;
+    for folder in ["efi", "var/lib", "etc/modules-load.d", "etc/rauc"] {
+        fs::create_dir_all(root.join(folder))?;
+    }
+    Ok(())
+}
+
+fn add_hark(build: &Build, root: &Path) -> Result<()> {
+    let share = root.join("usr/share/hark");
+    build.copy_board_configs(&share.join("board-configs"))?;
+    copy(&build.hark, &root.join("usr/bin/hark"), 0o755)?;
+    add_common(root)?;
+    write(&share.join("hark.toml"), &site_settings(build), 0o644)?;
+    write(&share.join("build"), &format!("{}\n", build.version), 0o644)?;
+    fs::write(share.join("grubenv"), super::disk::environment_block())?;
+    write(&root.join("etc/hostname"), "hark\n", 0o644)?;
+    copy(&build.signer.ca, &root.join("etc/rauc/keyring.pem"), 0o644)?;
+    let template = root.join("etc/rauc/system.conf.in");
+    let config = fs::read_to_string(&template)?.replace("@BOARD@", build.board.name);
+    fs::remove_file(template)?;
+    write(&root.join("etc/rauc/system.conf"), &config, 0o644)
+}
+
+/// The unit, the users and the udev rules, which packages ship too.
+pub(super) fn add_common(root: &Path) -> Result<()> {
+    for (name, target) in [
+        ("hark.service", "usr/lib/systemd/system/hark.service"),
+        ("hark.sysusers", "usr/lib/sysusers.d/hark.conf"),
+        ("60-hark.rules", "usr/lib/udev/rules.d/60-hark.rules"),
+    ] {
+        copy(&source("common").join(name), &root.join(target), 0o644)?;
+    }
+    Ok(())
+}
+
+/// The first `/etc/hark/hark.toml` of a board.
+pub(super) fn site_settings(build: &Build) -> String {
+    format!(
+        "# The settings of this site. They survive updates; what is not said here is as\n\
+         # the board's own file says. `hark check --show --config /etc/hark/hark.toml`\n\
+         # prints the result, `systemctl restart hark` puts it to work.\n\
+         inherit = \"/usr/share/hark/board-configs/{}.toml\"\n",
+        build.board.name
+    )
+}
+
+fn add_kernel(archive: &Archive, work: &Path, root: &Path) -> Result<()> {
+    let kernel = archive.kernel()?;
+    copy(&kernel.image, &root.join("boot/vmlinuz"), 0o644)?;
+    for module in module_files(&kernel, &MODULES)? {
+        let inside = module
+            .strip_prefix(&kernel.root)
+            .context("a module lies outside of the kernel's folder")?;
+        copy(&module, &root.join(inside), 0o644)?;
+    }
+    let modules = format!("usr/lib/modules/{}", kernel.release);
+    for index in [
+        "modules.builtin",
+        "modules.builtin.modinfo",
+        "modules.order",
+    ] {
+        copy(
+            &kernel.root.join(&modules).join(index),
+            &root.join(&modules).join(index),
+            0o644,
+        )?;
+    }
+    let mut depmod = command("/usr/sbin/depmod");
+    depmod.arg("-b").arg(root).arg(&kernel.release);
+    run(depmod)?;
+    // Nothing asks for these by a device's name.
+    write(
+        &root.join("etc/modules-load.d/hark.conf"),
+        "loop\ndm_verity\ngpio_pl061\n",
+        0o644,
+    )?;
+    initramfs::build(archive, &kernel, work, &root.join("boot/initrd.img"))
+}
+
+/// The files of `modules` and of what they depend on, in the order of loading.
+pub(super) fn module_files(kernel: &Kernel, modules: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for module in modules {
+        let mut show = command("/usr/sbin/modprobe");
+        show.arg("-d")
+            .arg(&kernel.root)
+            .args(["-S", &kernel.release, "--show-depends", module]);
+        // What is built in has no file.
+        for line in output(show)?.lines() {
+            let Some(path) = line.strip_prefix("insmod ") else {
+                continue;
+            };
+            let path = fs::canonicalize(path.trim())?;
+            if !files.contains(&path) {
+                files.push(path);
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Makes users and enables units, by the image's own systemd.
+fn set_up(root: &Path) -> Result<()> {
+    run(foreign(root, "systemd-sysusers"))?;
+    let mut preset = foreign(root, "systemctl");
+    preset.arg("preset-all");
+    run(preset)?;
+    let users = fs::read_to_string(root.join("etc/passwd"))?;
+    for user in ["hark", "messagebus", "systemd-network"] {
+        let line = format!("{user}:");
+        ensure!(
+            users.lines().any(|entry| entry.starts_with(&line)),
+            "systemd-sysusers made no user {user}"
+        );
+    }
+    Ok(())
+}
+
+fn foreign(root: &Path, program: &str) -> Command {
+    let mut qemu = command("qemu-aarch64-static");
+    qemu.arg("-L")
+        .arg(root)
+        .arg(root.join("usr/bin").join(program))
+        .arg("--root")
+        .arg(root);
+    qemu
+}
+
+fn squash(root: &Path, image: &Path) -> Result<PathBuf> {
+    let _ = fs::remove_file(image);
+    let mut mksquashfs = command("mksquashfs");
+    mksquashfs
+        .arg(root)
+        .arg(image)
+        // GRUB reads the kernel out of it, and knows gzip on every version.
+        .args(["-comp", "gzip", "-all-root", "-noappend", "-no-progress"])
+        .args(["-quiet", "-no-xattrs"]);
+    run(mksquashfs)?;
+    Ok(image.to_owned())
+}
+
+/// Copies the files under `from` to the same places under `to`.
+pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    for entry in fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir_all(&target)?;
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            let is_program = entry.metadata()?.permissions().mode() & 0o100 != 0;
+            copy(
+                &entry.path(),
+                &target,
+                if is_program { 0o755 } else { 0o644 },
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies one file, with the folders above it, whatever the umask.
+pub(super) fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    let bytes = fs::read(from).with_context(|| format!("reading {}", from.display()))?;
+    write(to, bytes, mode)
+}
+
+pub(super) fn write(to: &Path, bytes: impl AsRef<[u8]>, mode: u32) -> Result<()> {
+    let folder = to.parent().context("a file lies in a folder")?;
+    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    let _ = fs::remove_file(to);
+    fs::write(to, bytes).with_context(|| format!("writing {}", to.display()))?;
+    fs::set_permissions(to, fs::Permissions::from_mode(mode))?;
+    Ok(())
+}
+
+fn relink(target: &str, link: &Path) -> Result<()> {
+    let _ = fs::remove_file(link);
+    symlink(target, link).with_context(|| format!("linking {}", link.display()))
+}
