@@ -9,6 +9,8 @@
 
 mod board;
 mod disk;
+#[cfg(test)]
+mod flash_tests;
 mod initramfs;
 mod rootfs;
 mod signing;

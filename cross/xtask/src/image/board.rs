@@ -69,9 +69,14 @@ pub(super) fn find(name: &str) -> Result<&'static Board, String> {
         .iter()
         .find(|board| board.name == name)
         .ok_or_else(|| {
-            let names: Vec<_> = BOARDS.iter().map(|board| board.name).collect();
+            let names: Vec<_> = names().collect();
             format!("there are: {}", names.join(", "))
         })
+}
+
+/// Every board's name.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    BOARDS.iter().map(|board| board.name)
 }
 
 #[cfg(test)]

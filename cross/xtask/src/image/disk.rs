@@ -32,7 +32,7 @@ const ROOT_A: Partition = partition(3, "hark-root-a", "8300", ENVIRONMENT.end(),
 const ROOT_B: Partition = partition(4, "hark-root-b", "8300", ROOT_A.end(), 160 * MIB);
 // Room for one bundle and the telemetry of some days. On a larger disk the data
 // partition is grown at the first boot.
-const DATA: Partition = partition(5, "hark-data", "8300", ROOT_B.end(), 192 * MIB);
+const DATA: Partition = partition(5, "hark-data", "8310", ROOT_B.end(), 192 * MIB);
 // The backup of the partition table takes 33 sectors at the end.
 const DISK_BYTES: u64 = DATA.end() + MIB;
 
@@ -70,7 +70,7 @@ impl Partition {
 /// The console is that of QEMU's machine, and a panic reboots so that the boot
 /// loader can count it.
 const CMDLINE: &str = "console=ttyAMA0 quiet loglevel=4 panic=5 fsck.repair=yes \
-                       systemd.getty_auto=no";
+                       systemd.getty_auto=no systemd.gpt_auto=no";
 
 /// Builds the disk image and the bundle into `build.out`.
 pub(super) fn build(build: &Build) -> Result<()> {

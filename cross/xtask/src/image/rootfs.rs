@@ -81,6 +81,45 @@ const PRUNED_PREFIXES: [(&str, &str); 4] = [
     ("usr/lib/aarch64-linux-gnu", "libdb-5"),
 ];
 
+/// The udev rules that stay: names of disks, serial lines and interfaces, groups,
+/// and loading drivers. Each other costs time for each device at each boot.
+const UDEV_RULES: [&str; 9] = [
+    "50-firmware.rules",
+    "50-udev-default.rules",
+    "60-block.rules",
+    "60-hark.rules",
+    "60-persistent-storage.rules",
+    "60-serial.rules",
+    "80-drivers.rules",
+    "80-net-setup-link.rules",
+    "99-systemd.rules",
+];
+
+/// Units that systemd's package starts by links of its own, and that have nothing
+/// to do here: nobody logs in on a console, users are fixed, no disk is encrypted.
+const UNWANTED_UNITS: [&str; 20] = [
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
+    "getty.target",
+    "proc-sys-fs-binfmt_misc.automount",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-ask-password-console.path",
+    "systemd-ask-password-wall.path",
+    "systemd-binfmt.service",
+    "systemd-firstboot.service",
+    "systemd-initctl.socket",
+    "systemd-logind.service",
+    "systemd-machine-id-commit.service",
+    "systemd-pcrphase-sysinit.service",
+    "systemd-pcrphase.service",
+    "systemd-sysusers.service",
+    "systemd-update-utmp-runlevel.service",
+    "systemd-update-utmp.service",
+    "systemd-user-sessions.service",
+];
+
 /// Modules for what may be plugged in or lie beneath; with what they need. The
 /// rest of Debian's 250 MB stays out.
 const MODULES: [&str; 25] = [
@@ -121,6 +160,7 @@ pub(super) fn build(build: &Build, archive: &Archive, work: &Path) -> Result<Pat
     add_base_files(&root)?;
     copy_tree(&source("rootfs"), &root)?;
     add_hark(build, &root)?;
+    quiet_boot(&root)?;
     add_kernel(archive, work, &root)?;
     set_up(&root)?;
     squash(&root, &work.join("rootfs.img"))
@@ -233,6 +273,28 @@ pub(super) fn site_settings(build: &Build) -> String {
          inherit = \"/usr/share/hark/board-configs/{}.toml\"\n",
         build.board.name
     )
+}
+
+/// Takes away what only lengthens the boot.
+fn quiet_boot(root: &Path) -> Result<()> {
+    for rules in fs::read_dir(root.join("usr/lib/udev/rules.d"))? {
+        let rules = rules?;
+        if !UDEV_RULES.contains(&&*rules.file_name().to_string_lossy()) {
+            fs::remove_file(rules.path())?;
+        }
+    }
+    for folder in fs::read_dir(root.join("usr/lib/systemd/system"))? {
+        let folder = folder?.path();
+        if folder
+            .extension()
+            .is_some_and(|extension| extension == "wants")
+        {
+            for unit in UNWANTED_UNITS {
+                let _ = fs::remove_file(folder.join(unit));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn add_kernel(archive: &Archive, work: &Path, root: &Path) -> Result<()> {

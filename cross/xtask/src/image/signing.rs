@@ -42,7 +42,8 @@ impl Signer {
         Ok(signer)
     }
 
-    fn development(folder: &Path) -> Result<Self> {
+    /// The key for development in `folder`, made if it is not there.
+    pub(super) fn development(folder: &Path) -> Result<Self> {
         let signer = Self {
             key: folder.join("key.pem"),
             cert: folder.join("cert.pem"),

@@ -1,0 +1,263 @@
+//! `flash.sh` against real files: an image that is signed as [`Build::seal`]
+//! signs, a few hundred kilobytes long, since flash.sh never looks inside.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::signing::Signer;
+use super::*;
+
+/// A folder with a signed image, gone when dropped.
+struct Desk {
+    folder: PathBuf,
+}
+
+impl Desk {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("hark-flash-test-{}-{number}", std::process::id());
+        let folder = env::temp_dir().join(name);
+        fs::create_dir_all(folder.join("out")).expect("a folder for a test");
+        let build = Build {
+            board: board::find("qemu-virt").expect("it is a board"),
+            hark: PathBuf::new(),
+            version: "1.2.3".to_owned(),
+            out: folder.join("out"),
+            signer: Signer::development(&folder.join("keys")).expect("a key for a test"),
+        };
+        // Not all zeros: those could be there by chance.
+        let content: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+        fs::write(build.out.join("hark-qemu-virt.img"), content).expect("an image for a test");
+        build.seal(&["hark-qemu-virt.img"]).expect("a signature");
+        Self { folder }
+    }
+
+    fn image(&self) -> PathBuf {
+        self.folder.join("out/hark-qemu-virt.img")
+    }
+
+    fn target(&self) -> PathBuf {
+        self.folder.join("disk")
+    }
+
+    fn flash(&self, board: &str, target: &Path, more: &[&str]) -> Output {
+        self.command(board, target, more)
+            .output()
+            .expect("flash.sh starts")
+    }
+
+    fn command(&self, board: &str, target: &Path, more: &[&str]) -> Command {
+        let mut flash = Command::new("bash");
+        flash
+            .arg(workspace_root().join("flash.sh"))
+            .args(["--board", board, "--image"])
+            .arg(self.image())
+            .arg("--ca")
+            .arg(self.folder.join("keys/cert.pem"))
+            .arg("--target")
+            .arg(target)
+            .args(more);
+        flash
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Expects exit code 1 and `reason`, and that nothing was written.
+fn check_refused(desk: &Desk, board: &str, target: &Path, more: &[&str], reason: &str) {
+    let before = fs::read(desk.target()).ok();
+    let output = desk.flash(board, target, more);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains(reason), "{stderr}");
+    assert_eq!(
+        fs::read(desk.target()).ok(),
+        before,
+        "it wrote all the same"
+    );
+}
+
+#[test]
+fn what_is_flashed_to_a_file_is_there_byte_by_byte() {
+    let desk = Desk::new();
+    let output = desk.flash("qemu-virt", &desk.target(), &[]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(stdout.contains("build 1.2.3"), "{stdout}");
+    assert!(stdout.contains("hark/v1/+/alert/#"), "{stdout}");
+    let written = fs::read(desk.target()).expect("it was written");
+    assert!(written == fs::read(desk.image()).expect("the image"));
+}
+
+#[test]
+fn a_dry_run_shows_the_plan_and_writes_nothing() {
+    let desk = Desk::new();
+    let output = desk.flash("qemu-virt", &desk.target(), &["--dry-run"]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(stdout.contains("plan      write"), "{stdout}");
+    assert!(!desk.target().exists());
+}
+
+#[test]
+fn a_torn_or_changed_image_is_refused() {
+    let desk = Desk::new();
+    let mut image = fs::read(desk.image()).expect("the image");
+    let whole = image.clone();
+    image.truncate(whole.len() - 1);
+    fs::write(desk.image(), &image).expect("a torn image");
+    check_refused(&desk, "qemu-virt", &desk.target(), &[], "is torn");
+    let mut image = whole;
+    image[1000] ^= 1;
+    fs::write(desk.image(), &image).expect("a changed image");
+    check_refused(&desk, "qemu-virt", &desk.target(), &[], "is torn");
+}
+
+#[test]
+fn a_signature_by_another_key_or_over_other_sums_is_refused() {
+    let (desk, other) = (Desk::new(), Desk::new());
+    let sums = desk.folder.join("out/SHA256SUMS");
+    let signed = fs::read(&sums).expect("the sums");
+    fs::write(&sums, [&signed[..], b"\n"].concat()).expect("other sums");
+    check_refused(&desk, "qemu-virt", &desk.target(), &[], "the signature of");
+    fs::write(&sums, signed).expect("the sums again");
+    let ca = other.folder.join("keys/cert.pem");
+    let ca = ["--ca", ca.to_str().expect("a path in UTF-8")];
+    check_refused(&desk, "qemu-virt", &desk.target(), &ca, "the signature of");
+    fs::remove_file(desk.folder.join("out/SHA256SUMS.sig")).expect("there is a signature");
+    check_refused(&desk, "qemu-virt", &desk.target(), &[], "is missing");
+}
+
+#[test]
+fn an_image_is_written_for_its_own_board_only() {
+    let desk = Desk::new();
+    let description = desk.folder.join("out/image.txt");
+    fs::write(&description, "board=rock-5b\nversion=1\n").expect("a description");
+    check_refused(&desk, "qemu-virt", &desk.target(), &[], "image.txt is torn");
+    let build = Build {
+        board: board::find("rock-5b").expect("it is a board"),
+        hark: PathBuf::new(),
+        version: "1".to_owned(),
+        out: desk.folder.join("out"),
+        signer: Signer::development(&desk.folder.join("keys")).expect("the key"),
+    };
+    build.seal(&["hark-qemu-virt.img"]).expect("a signature");
+    check_refused(
+        &desk,
+        "qemu-virt",
+        &desk.target(),
+        &[],
+        "for the board rock-5b",
+    );
+    check_refused(&desk, "rock-5b", &desk.target(), &[], "vendor's system");
+    check_refused(&desk, "rock-6", &desk.target(), &[], "there are: qemu-virt");
+}
+
+#[test]
+fn a_target_that_is_too_small_or_no_disk_is_refused() {
+    let desk = Desk::new();
+    fs::write(desk.target(), [7; 1000]).expect("a small disk");
+    check_refused(&desk, "qemu-virt", &desk.target(), &["--yes"], "too small");
+    let null = Path::new("/dev/null");
+    check_refused(&desk, "qemu-virt", null, &["--yes"], "no block device");
+    let lost = desk.folder.join("no/such/folder");
+    check_refused(&desk, "qemu-virt", &lost, &[], "does not exist");
+}
+
+#[test]
+fn what_is_there_is_overwritten_only_with_consent() {
+    let desk = Desk::new();
+    fs::write(desk.target(), vec![7; 2_000_000]).expect("a disk in use");
+    check_refused(&desk, "qemu-virt", &desk.target(), &[], "--yes says yes");
+    let output = desk.flash("qemu-virt", &desk.target(), &["--yes"]);
+    assert!(output.status.success(), "{output:?}");
+    let written = fs::read(desk.target()).expect("it was written");
+    let image = fs::read(desk.image()).expect("the image");
+    assert_eq!(written.len(), 2_000_000, "a disk keeps its size");
+    assert!(written.starts_with(&image));
+}
+
+/// A dry run, because the disk is this machine's own.
+#[test]
+fn a_mounted_disk_is_refused() {
+    let mounts = fs::read_to_string("/proc/mounts").expect("a list of mounts");
+    let mounted = mounts.lines().find_map(|line| {
+        let device = Path::new(line.split(' ').next()?);
+        let is_disk = device.starts_with("/dev") && device.exists();
+        let name = device.file_name()?.to_str()?;
+        let whole = Path::new("/sys/block").join(name).exists();
+        (is_disk && whole).then(|| device.to_owned())
+    });
+    let Some(disk) = mounted else {
+        println!("SKIPPED: no whole disk is mounted on this machine");
+        return;
+    };
+    let desk = Desk::new();
+    check_refused(&desk, "qemu-virt", &disk, &["--dry-run"], "is in use");
+}
+
+/// The medium is played by a `dd` that writes one wrong byte.
+#[test]
+fn a_medium_that_does_not_keep_what_was_written_is_reported() {
+    let desk = Desk::new();
+    let programs = desk.folder.join("bin");
+    fs::create_dir_all(&programs).expect("a folder for programs");
+    let dd = programs.join("dd");
+    let script = format!(
+        "#!/bin/sh\n/usr/bin/env -i PATH=/usr/bin:/bin dd \"$@\" || exit 1\n\
+         printf X | PATH=/usr/bin:/bin dd of={} bs=1 seek=4321 conv=notrunc status=none\n",
+        desk.target().display()
+    );
+    fs::write(&dd, script).expect("a program");
+    fs::set_permissions(&dd, fs::Permissions::from_mode(0o755)).expect("it may run");
+    let path = env::var("PATH").expect("there is a PATH");
+    let output = desk
+        .command("qemu-virt", &desk.target(), &[])
+        .env("PATH", format!("{}:{path}", programs.display()))
+        .output()
+        .expect("flash.sh starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("broken or fake"), "{stderr}");
+}
+
+#[test]
+fn every_board_has_a_plan_without_an_image_at_hand() {
+    for board in board::names() {
+        let output = Command::new("bash")
+            .arg(workspace_root().join("flash.sh"))
+            .args(["--board", board, "--target", "root@gateway", "--dry-run"])
+            .args(["--image", "/nonexistent/image"])
+            .output()
+            .expect("flash.sh starts");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{board}: {output:?}");
+        assert!(stdout.contains("cargo xtask image"), "{board}: {stdout}");
+        assert!(stdout.contains("plan      copy"), "{board}: {stdout}");
+    }
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    for args in [
+        &["--board", "qemu-virt"][..],
+        &["--target", "x"],
+        &["--colour"],
+    ] {
+        let output = Command::new("bash")
+            .arg(workspace_root().join("flash.sh"))
+            .args(args)
+            .output()
+            .expect("flash.sh starts");
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
+    }
+}

@@ -1,0 +1,393 @@
+#!/usr/bin/env bash
+# Brings hark to a board: writes a disk, or installs over SSH.
+#
+# Nothing is written before everything was checked: the image's signature and
+# sums, that it is for this board, that the target can take it, and that the user
+# means it. `--dry-run` stops there. See `./flash.sh --help`.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+# Healthy takes 15 s of uptime after READY, a build that fails is given up after
+# 120 s, and a slot that never gets so far has three boots: this is beyond all.
+health_wait_s=${HARK_HEALTH_WAIT_S:-900}
+# The first partition, where an image keeps first settings, starts here.
+esp_offset=1M
+
+board='' target='' image='' ca='' site='' ssh_key='' port=22
+dry_run=no yes=no allow_fixed_disk=no
+
+usage() {
+    cat <<'HELP'
+Usage: ./flash.sh --board BOARD --target TARGET [options]
+
+TARGET is what hark is brought to:
+  /dev/sdX      a disk, such as the SD card of the board: written as a whole
+  FILE          a disk in a file, for QEMU: a new one, or one that is large enough
+  USER@HOST     a running board, over SSH. With an image of ours the other slot is
+                updated and the board reboots; it goes back by itself if hark is
+                not healthy there. On a vendor's system the package is installed,
+                and the one before it again if hark is not healthy.
+
+Options:
+  --board BOARD       as in board-configs: qemu-virt, raspberry-pi-4, …
+  --image FILE        what to flash [target/images/BOARD/hark-BOARD.img, and for
+                      USER@HOST .raucb, .deb or .tar.gz]; SHA256SUMS, its signature and
+                      image.txt lie beside it
+  --ca FILE           the certificate to trust [target/images/keys/cert.pem]
+  --site FILE         this site's hark.toml, for the first boot of a disk
+  --ssh-key FILE      the public key that may log in, for the first boot of a disk
+  --port N            SSH's port [22]
+  --dry-run           check everything, print the plan, write nothing
+  --yes               do not ask
+  --allow-fixed-disk  write a disk that is not removable
+  --help              this
+
+Examples:
+  cargo xtask cross-build --target aarch64-unknown-linux-gnu
+  cargo xtask image --board qemu-virt
+  ./flash.sh --board qemu-virt --target disk.img --ssh-key ~/.ssh/id_ed25519.pub
+  ./flash.sh --board qemu-virt --target root@gateway.local
+  ./flash.sh --board raspberry-pi-5 --target pi@raspberrypi.local --dry-run
+
+Exit code: 0 done, 1 failed or refused, 2 wrong usage.
+HELP
+}
+
+say() { printf '%s\n' "$*"; }
+fail() { printf 'flash.sh: %s\n' "$*" >&2; exit 1; }
+misused() { printf 'flash.sh: %s; see ./flash.sh --help\n' "$*" >&2; exit 2; }
+
+need() {
+    local program
+    for program in "$@"; do
+        command -v "$program" >/dev/null || fail "the program \`$program\` is missing; install it first"
+    done
+}
+
+# confirm QUESTION: only an explicit yes goes on.
+confirm() {
+    if [ "$yes" = yes ]; then return; fi
+    if ! [ -t 0 ]; then fail "$1 Nobody is here to answer; --yes says yes"; fi
+    local answer
+    read -r -p "$1 Type yes to go on: " answer
+    [ "$answer" = yes ] || fail "nothing was written"
+}
+
+parse() {
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --board | --target | --image | --ca | --site | --ssh-key | --port)
+            [ $# -ge 2 ] || misused "$1 needs a value"
+            case $1 in
+            --board) board=$2 ;;
+            --target) target=$2 ;;
+            --image) image=$2 ;;
+            --ca) ca=$2 ;;
+            --site) site=$2 ;;
+            --ssh-key) ssh_key=$2 ;;
+            --port) port=$2 ;;
+            esac
+            shift 2
+            ;;
+        --dry-run) dry_run=yes; shift ;;
+        --yes) yes=yes; shift ;;
+        --allow-fixed-disk) allow_fixed_disk=yes; shift ;;
+        --help | -h) usage; exit 0 ;;
+        *) misused "unknown argument \`$1\`" ;;
+        esac
+    done
+    [ -n "$board" ] || misused "--board is missing"
+    [ -n "$target" ] || misused "--target is missing"
+    [[ $port =~ ^[0-9]+$ ]] || misused "--port is a number, not \`$port\`"
+}
+
+# What is known about each board: how it is served, and what its device tree
+# calls it.
+look_up_board() {
+    case $board in
+    qemu-virt) served=disk machine=aarch64 model='' ;;
+    raspberry-pi-4) served=package machine=aarch64 model='Raspberry Pi 4' ;;
+    raspberry-pi-5) served=package machine=aarch64 model='Raspberry Pi 5' ;;
+    imx8mp-evk) served=package machine=aarch64 model='i.MX8MP' ;;
+    rock-5b) served=package machine=aarch64 model='ROCK 5B' ;;
+    jetson-orin-nano) served=package machine=aarch64 model='Orin Nano' ;;
+    beaglebone-black) served=package machine=armv7l model='BeagleBone Black' ;;
+    *) fail "no board \`$board\`; there are: qemu-virt, raspberry-pi-4, raspberry-pi-5, imx8mp-evk, rock-5b, jetson-orin-nano, beaglebone-black" ;;
+    esac
+}
+
+classify_target() {
+    case $target in
+    *@*) kind='ssh' ;;
+    /dev/*) kind='device' ;;
+    *) kind='file' ;;
+    esac
+    if [ $kind != ssh ] && [ "$served" = package ]; then
+        fail "$board keeps its vendor's system: flash that first, then name the running board as --target USER@HOST"
+    fi
+}
+
+# choose_image SUFFIX
+choose_image() {
+    if [ -z "$image" ]; then image=$here/target/images/$board/hark-$board.$1; fi
+    images=$(dirname "$image")
+    ca=${ca:-$here/target/images/keys/cert.pem}
+}
+
+check_image() {
+    need openssl sha256sum
+    local file
+    for file in "$image" "$images/image.txt" "$images/SHA256SUMS" "$images/SHA256SUMS.sig" "$ca"; do
+        if [ -s "$file" ]; then continue; fi
+        if [ "$dry_run" = yes ] && ! [ -e "$image" ]; then
+            say "image     $image is not built; \`cargo xtask image --board $board\` makes it"
+            return
+        fi
+        fail "$file is missing; \`cargo xtask image --board $board\` makes all that is flashed"
+    done
+    openssl cms -verify -binary -inform DER -in "$images/SHA256SUMS.sig" \
+        -content "$images/SHA256SUMS" -CAfile "$ca" -out /dev/null 2>/dev/null ||
+        fail "the signature of $images/SHA256SUMS is not by a key that $ca vouches for; do not flash this, or name the right --ca"
+    check_sum image.txt
+    check_sum "$(basename "$image")"
+    local says
+    says=$(sed -n 's/^board=//p' "$images/image.txt")
+    [ "$says" = "$board" ] || fail "$image is for the board $says, not for $board"
+    version=$(sed -n 's/^version=//p' "$images/image.txt")
+    image_bytes=$(stat -c %s "$image")
+    say "image     $image, build $version, $((image_bytes / 1000000)) MB, signature and sums are right"
+}
+
+# check_sum NAME: of a file beside SHA256SUMS, which is known to be genuine.
+check_sum() {
+    local line
+    line=$(grep "  $1\$" "$images/SHA256SUMS") || fail "$1 is not named in $images/SHA256SUMS"
+    (cd "$images" && sha256sum --quiet --strict --check - <<<"$line" >/dev/null 2>&1) ||
+        fail "$images/$1 is torn or was changed: its SHA-256 is not the signed one; build or copy it again"
+}
+
+check_device() {
+    need lsblk blockdev
+    [ -b "$target" ] || fail "$target is no block device; \`lsblk\` lists disks"
+    local type mounted removable hotplug transport
+    type=$(lsblk --nodeps --noheadings --raw --output TYPE "$target")
+    [ "$type" = disk ] || fail "$target is a $type; name the whole disk"
+    mounted=$(lsblk --noheadings --raw --output MOUNTPOINTS "$target" | tr -s '\n' ' ')
+    [ -z "${mounted// /}" ] || fail "$target is in use (mounted at ${mounted% }); unmount it first"
+    removable=$(lsblk --nodeps --noheadings --raw --output RM "$target")
+    hotplug=$(lsblk --nodeps --noheadings --raw --output HOTPLUG "$target")
+    transport=$(lsblk --nodeps --noheadings --raw --output TRAN "$target")
+    if [ "$removable$hotplug" = 00 ] && [ "$transport" != usb ] && [ "$allow_fixed_disk" = no ]; then
+        fail "$target is not removable and may be this computer's own disk; --allow-fixed-disk if it is meant"
+    fi
+    target_bytes=$(lsblk --nodeps --noheadings --raw --bytes --output SIZE "$target")
+    check_size
+    say "target    $target, $(lsblk --nodeps --noheadings --output MODEL,SIZE "$target" | tr -s ' '), not in use"
+}
+
+check_file() {
+    local folder
+    folder=$(dirname "$target")
+    [ -d "$folder" ] || fail "the folder $folder of --target does not exist"
+    if ! [ -e "$target" ]; then
+        target_bytes=''
+        local free
+        free=$(df --output=avail --block-size=1 "$folder" | tail -n 1)
+        if [ -n "${image_bytes:-}" ] && [ "$free" -lt "$image_bytes" ]; then
+            fail "$folder has $free bytes free; the image takes $image_bytes"
+        fi
+        say "target    $target, a new file"
+        return
+    fi
+    [ -f "$target" ] || fail "$target is neither a file nor a disk"
+    local loop
+    for loop in $(losetup --noheadings --raw --output NAME --associated "$target" 2>/dev/null); do
+        fail "$target is in use as $loop; \`losetup --detach $loop\` first"
+    done
+    target_bytes=$(stat -c %s "$target")
+    check_size
+    say "target    $target, a file of $((target_bytes / 1000000)) MB"
+}
+
+check_size() {
+    if [ -n "${image_bytes:-}" ] && [ "$target_bytes" -lt "$image_bytes" ]; then
+        fail "$target is too small: it has $target_bytes bytes, the image takes $image_bytes"
+    fi
+}
+
+check_site() {
+    local file
+    for file in "$site" "$ssh_key"; do
+        [ -z "$file" ] || [ -s "$file" ] || fail "$file is missing or empty"
+    done
+    if [ -n "$site$ssh_key" ]; then
+        need mcopy
+        if [ -n "$ssh_key" ] && grep -q 'PRIVATE KEY' "$ssh_key"; then
+            fail "$ssh_key is a private key; the public one is meant"
+        fi
+    fi
+}
+
+write_disk() {
+    say "plan      write $image to $target, read it back and compare"
+    [ -z "$site" ] || say "          put $site there as this site's hark.toml"
+    [ -z "$ssh_key" ] || say "          let the key $ssh_key log in as root"
+    if [ "$dry_run" = yes ]; then return; fi
+    if [ -n "$target_bytes" ]; then confirm "Everything on $target is overwritten."; fi
+
+    local conversion=notrunc,fsync
+    # In a new file runs of zeros may stay holes; on a disk they must be written.
+    if [ -z "$target_bytes" ]; then
+        conversion=$conversion,sparse
+        truncate --size "$image_bytes" "$target"
+    fi
+    dd if="$image" of="$target" bs=4M conv="$conversion" status=progress
+    say "reading back"
+    # What is compared must come from the medium, not from memory.
+    if [ $kind = device ]; then
+        blockdev --flushbufs "$target"
+    else
+        dd if="$target" iflag=nocache count=0 status=none
+    fi
+    cmp --bytes="$image_bytes" "$image" "$target" ||
+        fail "$target does not hold what was written to it; the medium is broken or fake: take another one"
+    [ -z "$site" ] || mcopy -o -i "$target@@$esp_offset" "$site" ::/site/hark.toml
+    [ -z "$ssh_key" ] || mcopy -o -i "$target@@$esp_offset" "$ssh_key" ::/site/authorized_keys
+    sync "$target"
+    [ $kind = file ] || blockdev --rereadpt "$target" 2>/dev/null || true
+    say "done: $target holds build $version, compared byte by byte"
+    next_steps "boot the board from it"
+}
+
+remote() {
+    ssh -p "$port" -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=4 "$target" "$@"
+}
+
+# As remote, within a time: a board that is just going down may hang.
+probe() {
+    timeout 30 ssh -p "$port" -o BatchMode=yes -o ConnectTimeout=5 "$target" "$@" 2>/dev/null
+}
+
+check_board() {
+    need ssh timeout
+    local found
+    found=$(remote uname -m) || fail "no answer from $target on port $port; does your key log in there?"
+    [ "$found" = "$machine" ] || fail "$target is a $found, $board is a $machine"
+    if [ "$served" = disk ]; then
+        found=$(remote "sed -n 's/^compatible=hark-//p' /etc/rauc/system.conf 2>/dev/null || true")
+        [ "$found" = "$board" ] || fail "$target is not a $board with an image of ours, but: ${found:-something else}"
+    else
+        found=$(remote 'tr -d "\0" </proc/device-tree/model 2>/dev/null || true')
+        [[ $found == *"$model"* ]] || fail "$target calls itself \`$found\`, which is not a $board ($model)"
+    fi
+    say "target    $target, a $board, running build $(remote 'cat /usr/share/hark/build 2>/dev/null || echo none')"
+}
+
+# upload FILE REMOTE: whole, or not at all.
+upload() {
+    local sum
+    sum=$(sha256sum <"$1" | cut -d' ' -f1)
+    dd if="$1" bs=1M status=progress | remote "cat >'$2.new' && sync '$2.new'"
+    remote "echo '$sum  $2.new' | sha256sum --check --status && mv '$2.new' '$2'" ||
+        fail "the copy on the board is not whole; is its disk full?"
+}
+
+state_of_board() {
+    probe 'cat /proc/sys/kernel/random/boot_id; sed -n "s/.*rauc.slot=\([AB]\).*/\1/p" /proc/cmdline; cat /run/hark-health'
+}
+
+update_slot() {
+    say "plan      copy $image to $target, install it to the slot that is not running,"
+    say "          reboot, wait until hark is healthy there; if it is not, the board goes back by itself"
+    if [ "$dry_run" = yes ]; then return; fi
+    local before boot_id slot
+    before=$(state_of_board) || fail "$target does not tell its state"
+    boot_id=$(sed -n 1p <<<"$before")
+    slot=$(sed -n 2p <<<"$before")
+    confirm "$target runs slot $slot and will reboot."
+    upload "$image" /var/lib/update.raucb
+    remote 'rauc install /var/lib/update.raucb' ||
+        fail "the board refused the update (see above); it goes on in slot $slot as before"
+    remote 'rm -f /var/lib/update.raucb; sync; systemctl reboot' || true
+    await_health "$boot_id" "$slot"
+}
+
+# await_health BOOT_ID SLOT: as they were before the reboot.
+await_health() {
+    local deadline=$((SECONDS + health_wait_s)) state new_boot new_slot health shown=''
+    say "waiting until the board is up and hark is healthy, up to $health_wait_s s"
+    while [ $SECONDS -lt $deadline ]; do
+        sleep 3
+        state=$(state_of_board) || continue
+        new_boot=$(sed -n 1p <<<"$state")
+        new_slot=$(sed -n 2p <<<"$state")
+        health=$(sed -n 3p <<<"$state")
+        if [ "$new_boot" = "$1" ]; then continue; fi
+        if [ "$new_slot $health" != "$shown" ]; then say "  slot $new_slot: $health"; fi
+        shown="$new_slot $health"
+        case $health in
+        healthy*)
+            if [ "$new_slot" = "$2" ]; then
+                fail "build $version was not healthy; the board went back to slot $2 by itself and is healthy there"
+            fi
+            say "done: $target runs build $version in slot $new_slot, healthy"
+            next_steps "see its state with \`ssh $target rauc status\`"
+            return
+            ;;
+        esac
+    done
+    fail "the board was not healthy within $health_wait_s s; last seen: ${shown:-nothing}"
+}
+
+install_package() {
+    say "plan      copy $image to $target and install it there; if hark is not healthy then,"
+    say "          install the package of before again"
+    if [ "$dry_run" = yes ]; then return; fi
+    confirm "hark on $target is replaced."
+    local folder=/var/tmp/hark-install name
+    name=$(basename "$image")
+    remote "mkdir -p $folder"
+    upload "$image" "$folder/$name"
+    upload "$here/cross/image/install-on-board.sh" "$folder/install-on-board.sh"
+    # As a unit of its own, so that a lost connection does not stop it half-way.
+    remote "\$([ \$(id -u) = 0 ] || echo sudo -n) systemd-run --quiet --collect --wait --pipe --unit=hark-install sh $folder/install-on-board.sh $folder/$name" ||
+        fail "hark on $target is not healthy with build $version (see above)"
+    say "done: $target runs build $version, healthy"
+    next_steps "see its log with \`ssh $target journalctl -u hark\`"
+}
+
+next_steps() {
+    cat <<NEXT
+next: $1
+      settings of the site: /etc/hark/hark.toml on the board; \`hark check\` there says what is wrong
+      subscribe to alerts:  mosquitto_sub -h BROKER -t 'hark/v1/+/alert/#' -v
+      (BROKER is [mqtt] host of the settings; an alert is retained while it is raised)
+NEXT
+}
+
+main() {
+    parse "$@"
+    look_up_board
+    classify_target
+    say "board     $board"
+    case $kind-$served in
+    ssh-disk) choose_image raucb ;;
+    ssh-package) choose_image deb ;;
+    *) choose_image img ;;
+    esac
+    check_image
+    case $kind in
+    device) check_site; check_device; write_disk ;;
+    file) check_site; check_file; write_disk ;;
+    ssh)
+        [ -z "$site$ssh_key" ] || misused "--site and --ssh-key are for the first boot of a disk"
+        # A plan can be had without the board at hand.
+        if [ "$dry_run" = no ]; then check_board; else say "target    $target, which is asked what it is before anything is copied"; fi
+        if [ "$served" = disk ]; then update_slot; else install_package; fi
+        ;;
+    esac
+    if [ "$dry_run" = yes ]; then say "dry run   nothing was written"; fi
+}
+
+main "$@"
