@@ -5,6 +5,7 @@
 //! as child processes, whose output reaches the caller untouched.
 
 mod debian;
+mod cross_build;
 mod fuzz;
 mod image;
 mod no_std;
@@ -29,6 +30,7 @@ struct Cli {
 enum Command {
     Test(test::Args),
     Fuzz(fuzz::Args),
+    CrossBuild(cross_build::Args),
     Toolchain(toolchain::Args),
     Image(image::Args),
 }
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Test(args) => test::handle(&args),
         Command::Fuzz(args) => fuzz::handle(&args),
+        Command::CrossBuild(args) => cross_build::handle(&args),
         Command::Toolchain(args) => toolchain::handle(&args),
         Command::Image(args) => image::handle(&args),
     };

@@ -58,7 +58,11 @@ pub(crate) fn require(packages: &[&Package]) -> Result<()> {
     Ok(())
 }
 
-fn install(names: &[&str]) -> Result<()> {
+/// Installs the Debian packages `names`.
+///
+/// # Errors
+/// With the command that would bring them, where this may not or cannot.
+pub(crate) fn install(names: &[&str]) -> Result<()> {
     if find_program("apt-get").is_none() {
         bail!("{}", advice(names));
     }
