@@ -6,6 +6,7 @@
 
 mod debian;
 mod cross_build;
+mod firmware;
 mod fuzz;
 mod image;
 mod no_std;
@@ -31,6 +32,7 @@ enum Command {
     Test(test::Args),
     Fuzz(fuzz::Args),
     CrossBuild(cross_build::Args),
+    Firmware(firmware::Args),
     Toolchain(toolchain::Args),
     Image(image::Args),
 }
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::handle(&args),
         Command::Fuzz(args) => fuzz::handle(&args),
         Command::CrossBuild(args) => cross_build::handle(&args),
+        Command::Firmware(args) => firmware::handle(&args),
         Command::Toolchain(args) => toolchain::handle(&args),
         Command::Image(args) => image::handle(&args),
     };
