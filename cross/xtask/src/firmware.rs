@@ -50,7 +50,10 @@ pub(crate) fn handle(_args: &Args) -> Result<()> {
 
 fn print(firmware: &Path, sizes: &Sizes) {
     let Sizes { flash, ram } = sizes;
-    println!("{}: {flash} bytes of flash, {ram} of RAM", firmware.display());
+    println!(
+        "{}: {flash} bytes of flash, {ram} of RAM",
+        firmware.display()
+    );
     println!(
         "run it: qemu-system-arm -M mps2-an386 -display none -monitor none -serial pty \
          -semihosting -append \"seed=7\" -kernel {}",

@@ -4,8 +4,8 @@
 //! neither the app nor the model runtime, and drives cargo and the other tools
 //! as child processes, whose output reaches the caller untouched.
 
-mod debian;
 mod cross_build;
+mod debian;
 mod firmware;
 mod fuzz;
 mod image;
