@@ -1,0 +1,177 @@
+//! What hark uses of the machine: serial ports, GPIO chips, watchdogs, delegates.
+
+use super::Finding;
+use crate::config::Config;
+use hark_hal::{Board, SerialPort, WatchdogState};
+use std::path::Path;
+
+/// An adapter that gathers for longer than this costs a noticeable part of a
+/// deadline; the FTDI driver's default is 16 ms.
+const LATENCY_MS_MAX: u32 = 2;
+/// Where vendors put the libraries that reach an NPU: NXP's eIQ (VX and Neutron),
+/// Debian's mesa-teflon-delegate, Google's Edge TPU.
+const DELEGATES: &[&str] = &[
+    "/usr/lib/libvx_delegate.so",
+    "/usr/lib/libneutron_delegate.so",
+    "/usr/lib/teflon/libteflon.so",
+    "/usr/lib/aarch64-linux-gnu/libedgetpu.so.1",
+];
+
+pub(super) fn serial(board: &Board) -> Vec<Finding> {
+    let (ports, consoles) = (board.serial_ports(), board.consoles());
+    if ports.is_empty() {
+        return vec![Finding::ok("serial", "no port")];
+    }
+    ports
+        .iter()
+        .map(|port| serial_port(port, &consoles))
+        .collect()
+}
+
+pub(in crate::commands::doctor) fn serial_port(port: &SerialPort, consoles: &[String]) -> Finding {
+    let mut says = port.path.clone();
+    if port.device != port.path {
+        says += &format!(" ({})", port.device);
+    }
+    if let Some(driver) = &port.driver {
+        says += &format!(", {driver}");
+    }
+    if let Some(latency) = port.latency_ms {
+        says += &format!(", latency {latency} ms");
+    }
+    let finding = Finding::ok("serial", says);
+    if consoles.contains(&port.device) {
+        return finding.note(
+            "the kernel's console speaks on it: a node there needs `console=` off the kernel's \
+             command line, and no getty",
+        );
+    }
+    match port.latency_ms {
+        // hark asks for 1 ms itself when it opens the port, if it may.
+        Some(latency) if latency > LATENCY_MS_MAX => finding.note(format!(
+            "the adapter holds bytes back for {latency} ms unless hark may write to \
+             /sys/class/tty/{}/device/latency_timer; a udev rule sets it for good",
+            port.device.trim_start_matches("/dev/")
+        )),
+        _ => finding,
+    }
+}
+
+pub(super) fn gpio(board: &Board) -> Vec<Finding> {
+    let chips = board.gpio_chips();
+    if chips.is_empty() {
+        return vec![Finding::ok("gpio", "no chip")];
+    }
+    let chip = |chip: &hark_hal::GpioChip| match (&chip.label, chip.lines) {
+        (Some(label), Some(lines)) => {
+            Finding::ok("gpio", format!("{} {label:?}, {lines} lines", chip.path))
+        }
+        _ => Finding::ok("gpio", chip.path.clone())
+            .note("this user may not open it: add the user to the group that owns it (often gpio)"),
+    };
+    chips.iter().map(chip).collect()
+}
+
+pub(super) fn watchdogs(board: &Board) -> Vec<Finding> {
+    let dogs = board.watchdogs();
+    if dogs.is_empty() {
+        let finding = Finding::ok("watchdog", "none");
+        return vec![finding.note(
+            "nothing resets the machine when it hangs; `modprobe softdog` \
+             helps against a hung hark, not against a hung kernel",
+        )];
+    }
+    dogs.iter().map(watchdog).collect()
+}
+
+fn watchdog(dog: &WatchdogState) -> Finding {
+    let mut says = dog.path.clone();
+    if let Some(identity) = &dog.identity {
+        says += &format!(" {identity:?}");
+    }
+    if let Some(timeout) = dog.timeout_s {
+        says += &format!(", set to {timeout} s");
+    }
+    if let Some(most) = dog.timeout_s_max {
+        says += &format!(" of at most {most} s");
+    }
+    let finding = Finding::ok("watchdog", says);
+    if dog.has_reset_the_machine {
+        finding.note("the last start was its doing: something hung")
+    } else if dog.is_active {
+        finding
+            .note("somebody feeds it already, systemd perhaps (RuntimeWatchdogSec=): only one can")
+    } else {
+        finding
+    }
+}
+
+pub(super) fn delegates(config: &Config, board: &Board) -> Finding {
+    let own = config
+        .board
+        .delegate
+        .iter()
+        .map(|path| path.display().to_string());
+    let known = DELEGATES.iter().map(|path| (*path).to_owned());
+    let mut found: Vec<String> = own
+        .chain(known)
+        .filter(|path| board.has(Path::new(path)))
+        .collect();
+    found.dedup();
+    if found.is_empty() {
+        Finding::ok("delegate", "no library: models run on the CPU")
+    } else {
+        Finding::ok("delegate", found.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::doctor::findings::State;
+
+    #[test]
+    fn an_adapter_that_gathers_and_a_console_are_noted() {
+        let mut port = SerialPort {
+            path: "/dev/serial/by-id/usb-FTDI".to_owned(),
+            device: "/dev/ttyUSB0".to_owned(),
+            driver: Some("ftdi_sio".to_owned()),
+            latency_ms: Some(16),
+        };
+        let slow = serial_port(&port, &[]);
+        assert_eq!(slow.state, State::Note);
+        assert_eq!(
+            slow.says,
+            "/dev/serial/by-id/usb-FTDI (/dev/ttyUSB0), ftdi_sio, latency 16 ms"
+        );
+        let advice = slow.advice.unwrap();
+        assert!(
+            advice.contains("/sys/class/tty/ttyUSB0/device/latency_timer"),
+            "{advice}"
+        );
+        port.latency_ms = Some(1);
+        assert_eq!(serial_port(&port, &[]).state, State::Ok);
+        let console = serial_port(&port, &["/dev/ttyUSB0".to_owned()]);
+        assert_eq!(console.state, State::Note);
+    }
+
+    #[test]
+    fn a_watchdog_that_has_reset_the_machine_says_so() {
+        let mut dog = WatchdogState {
+            path: "/dev/watchdog0".to_owned(),
+            identity: Some("i6300ESB timer".to_owned()),
+            timeout_s: Some(30),
+            timeout_s_max: Some(2046),
+            is_active: false,
+            has_reset_the_machine: false,
+        };
+        let quiet = watchdog(&dog);
+        assert_eq!(quiet.state, State::Ok);
+        assert_eq!(
+            quiet.says,
+            "/dev/watchdog0 \"i6300ESB timer\", set to 30 s of at most 2046 s"
+        );
+        dog.has_reset_the_machine = true;
+        assert_eq!(watchdog(&dog).state, State::Note);
+    }
+}
