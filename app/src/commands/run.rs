@@ -1,9 +1,9 @@
 //! `hark run`: listen until stopped, in the board's place: its outputs and its
 //! watchdog are driven, and the service manager is told.
 //!
-//! SIGHUP reloads: the new configuration is read, and if it is sound the sources
-//! are stopped and started anew with it. One that is not leaves everything as it
-//! is.
+//! SIGHUP reloads, unless hark was started in a terminal: the new configuration
+//! is read, and if it is sound the sources are stopped and started anew with it.
+//! One that is not leaves everything as it is.
 
 mod injector;
 
@@ -19,6 +19,7 @@ use clap::Args;
 use hark_hal::ServiceManager;
 use injector::Injector;
 use signal_hook::consts::SIGHUP;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,7 +66,11 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let shutdown = super::shutdown_on_signals()?;
     let hung_up = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGHUP, Arc::clone(&hung_up)).context("catching SIGHUP")?;
+    // From a terminal it says that the terminal is gone, and ends hark as it ends
+    // every program.
+    if !std::io::stdin().is_terminal() {
+        signal_hook::flag::register(SIGHUP, Arc::clone(&hung_up)).context("catching SIGHUP")?;
+    }
     let service = ServiceManager::from_environment();
     let mut config = load(args)?;
     let mut injector = Injector::new(args, &config);

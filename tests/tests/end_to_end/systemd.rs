@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::LIMIT;
 use crate::hark::{Hark, Site};
-use crate::node;
+use crate::node::{self, Node};
 
 /// Longer than any notification.
 const NOTIFICATION_MAX: usize = 4096;
@@ -110,10 +110,14 @@ fn the_manager_hears_of_start_progress_reload_and_stop() -> Result<()> {
     let mut manager = Manager::new()?;
     let (_folder, link) = node::link()?;
     let site = Site::new(&node::source(&link))?;
+    let mut node = Node::plug_in(&link, "press-1")?;
     let mut hark = manager.run(&site, &[])?;
     let heard = manager.wait_for("READY=1")?;
     ensure!(!heard.contains(&"STOPPING=1".to_owned()), "{heard:?}");
     manager.wait_for("WATCHDOG=1")?;
+    node.meet()?;
+    node.settle(9.0)?;
+    manager.wait_for("STATUS=3 readings, 1 of 1 alerts stand, by the model")?;
 
     let config = site.path().join("hark.toml");
     let good = fs::read_to_string(&config)?;
