@@ -10,8 +10,8 @@
 //! reach the next reader as stale data. They are refused instead.
 
 use crate::fd::{self, Arrival};
-use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, ptsname, unlockpt};
+use rustix::fs::{Mode, OFlags, fcntl_setfl};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use std::ffi::OsString;
 use std::io;
@@ -46,10 +46,12 @@ impl Pty {
         termios.make_raw();
         tcsetattr(&node, OptionalActions::Now, &termios)?;
         let device = OsString::from_vec(ptsname(&node, Vec::new())?.into_bytes());
-        // The kernel reports "nobody there" only after somebody has left.
-        drop(ioctl_tiocgptpeer(
-            &node,
-            OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
+        // The kernel reports "nobody there" only after somebody has left. Opened
+        // by its path, because user-mode emulation knows no TIOCGPTPEER.
+        drop(rustix::fs::open(
+            &device,
+            OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
+            Mode::empty(),
         )?);
         Ok(Self {
             node,
