@@ -39,6 +39,9 @@ pub struct Presentation {
     pub stdout: Stdout,
     /// Called with each verdict on the verdict thread.
     pub on_verdict: Option<OnVerdict>,
+    /// Whether a verdict that nobody has room for is waited with, as only a
+    /// replay may; else it is dropped and counted.
+    pub waits_for_verdicts: bool,
     /// What is done to the active models, for demonstrations.
     pub fault: Option<Injection>,
     /// What is done to a serving thread, for tests.
@@ -100,7 +103,8 @@ impl Appliance {
                 .iter()
                 .all(|source| publishes_itself(config, source));
         let wants_verdicts = needs_thread || presentation.on_verdict.is_some();
-        let (reporter, reports, verdicts) = report::channel();
+        let (mut reporter, reports, verdicts) = report::channel();
+        reporter.waits_for_verdicts(presentation.waits_for_verdicts);
         let reporter = if wants_verdicts {
             reporter
         } else {

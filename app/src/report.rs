@@ -198,6 +198,7 @@ pub struct SensorVerdict {
 pub struct Reporter {
     events: SyncSender<Event>,
     verdicts: Option<SyncSender<SensorVerdict>>,
+    waits_for_verdicts: bool,
     dropped: Arc<AtomicU64>,
     alarms: Arc<Alarms>,
 }
@@ -217,6 +218,7 @@ pub fn channel() -> (Reporter, Reports, Receiver<SensorVerdict>) {
     let reporter = Reporter {
         events,
         verdicts: Some(verdicts),
+        waits_for_verdicts: false,
         dropped: Arc::clone(&dropped),
         alarms: Arc::default(),
     };
@@ -236,6 +238,12 @@ impl Reporter {
         }
     }
 
+    /// Whether a verdict that does not fit is waited with, and not dropped: for
+    /// a replay, which has all the time that it takes.
+    pub fn waits_for_verdicts(&mut self, waits: bool) {
+        self.waits_for_verdicts = waits;
+    }
+
     /// Hands over an event; never waits. One that does not fit is counted.
     pub fn report(&self, event: Event) {
         if self.events.try_send(event).is_err() {
@@ -243,12 +251,17 @@ impl Reporter {
         }
     }
 
-    /// Hands over a verdict if somebody wants verdicts; never waits.
+    /// Hands over a verdict if somebody wants verdicts; waits only in a replay.
     pub fn report_verdict(&self, report: SensorVerdict) {
         let Some(verdicts) = &self.verdicts else {
             return;
         };
-        if verdicts.try_send(report).is_err() {
+        let is_dropped = if self.waits_for_verdicts {
+            verdicts.send(report).is_err()
+        } else {
+            verdicts.try_send(report).is_err()
+        };
+        if is_dropped {
             self.count_dropped(1);
         }
     }

@@ -108,6 +108,7 @@ fn presentation(args: &DemoArgs, board: &Scoreboard, injector: &Option<Injector>
             Stdout::Text
         },
         on_verdict: Some(Box::new(move |report| board.note(report))),
+        waits_for_verdicts: false,
         fault: injector.as_ref().map(|injector| injector.injection.clone()),
         ..Presentation::default()
     }

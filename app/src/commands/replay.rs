@@ -2,9 +2,11 @@
 
 use crate::appliance::{Appliance, Presentation};
 use crate::config::{BundlePath, Config, Link, ModelConfig};
-use crate::report::Stdout;
+use crate::report::{OnVerdict, SensorVerdict, Stdout, VerdictReport};
 use anyhow::{bail, ensure};
 use clap::Args;
+use serde::Serialize;
+use std::io::Write;
 use std::path::PathBuf;
 
 /// Arguments of `hark replay`.
@@ -13,7 +15,8 @@ use std::path::PathBuf;
 Examples:
   hark replay recording.csv                     the built-in pump model
   hark replay recording.csv --model models/mine
-  hark replay --config plant.toml --json        the file sources of a configuration")]
+  hark replay --config plant.toml --json        the file sources of a configuration
+  hark replay recording.csv --json --verdicts   every verdict, to compare two machines")]
 pub struct ReplayArgs {
     /// The recording, in place of the configured file source's: CSV with a
     /// header, or JSON lines if it ends in .json or .jsonl
@@ -27,6 +30,18 @@ pub struct ReplayArgs {
     /// Alerts and the summary as JSON, one object a line
     #[arg(long)]
     json: bool,
+    /// Every verdict as JSON too, in the order of the readings
+    #[arg(long, requires = "json")]
+    verdicts: bool,
+}
+
+/// A line of `--verdicts`.
+#[derive(Serialize)]
+struct VerdictLine<'a> {
+    event: &'static str,
+    sensor: &'a str,
+    #[serde(flatten)]
+    verdict: VerdictReport,
 }
 
 /// The sources of a replay without a configuration.
@@ -50,6 +65,10 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
         } else {
             Stdout::Text
         },
+        on_verdict: args
+            .verdicts
+            .then(|| -> OnVerdict { Box::new(print_verdict) }),
+        waits_for_verdicts: true,
         ..Presentation::default()
     };
     let mut appliance = Appliance::start(&config, presentation)?;
@@ -61,6 +80,17 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
         bail!("source {name} was not read to its end");
     }
     Ok(())
+}
+
+fn print_verdict(report: &SensorVerdict) {
+    let line = VerdictLine {
+        event: "verdict",
+        sensor: &report.sensor,
+        verdict: VerdictReport::new(&report.verdict),
+    };
+    let line = serde_json::to_string(&line).expect("a verdict has plain names");
+    // Whoever closes the pipe has seen enough.
+    writeln!(std::io::stdout(), "{line}").ok();
 }
 
 /// A replay takes files only, publishes nothing and leaves no log.
