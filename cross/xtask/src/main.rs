@@ -7,6 +7,7 @@
 mod cross_build;
 mod debian;
 mod firmware;
+mod cross_test;
 mod fuzz;
 mod image;
 mod no_std;
@@ -33,6 +34,7 @@ enum Command {
     Fuzz(fuzz::Args),
     CrossBuild(cross_build::Args),
     Firmware(firmware::Args),
+    CrossTest(cross_test::Args),
     Toolchain(toolchain::Args),
     Image(image::Args),
 }
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::handle(&args),
         Command::CrossBuild(args) => cross_build::handle(&args),
         Command::Firmware(args) => firmware::handle(&args),
+        Command::CrossTest(args) => cross_test::handle(&args),
         Command::Toolchain(args) => toolchain::handle(&args),
         Command::Image(args) => image::handle(&args),
     };

@@ -65,10 +65,15 @@ impl Toolchain {
         }
         let version = rustc_version()?;
         let root = target_dir().join("toolchain").join(&version);
+        let rust = root.join("rust");
+        let is_built = || has_core(&std_build::libraries(&rust, target));
+        if is_built() {
+            return Ok(Self::Private(rust));
+        }
         fs::create_dir_all(&root).with_context(|| format!("creating {}", root.display()))?;
         let _lock = lock(&root.join("lock"))?;
-        let rust = root.join("rust");
-        if !has_core(&std_build::libraries(&rust, target)) {
+        // Another xtask may have built it meanwhile.
+        if !is_built() {
             let source = rust_src::find(&root, &version, target)?;
             copy_compiler(&rust)?;
             link_source(&rust, &source)?;

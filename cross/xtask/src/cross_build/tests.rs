@@ -118,3 +118,54 @@ fn an_unknown_target_is_answered_with_the_known_ones() {
     let error = check_target("mips").expect_err("no board has one");
     assert!(error.to_string().contains("aarch64-unknown-linux-gnu"));
 }
+
+/// What Cross.toml says of `target`.
+fn image(target: &str) -> toml::Table {
+    let text = std::fs::read_to_string(process::workspace_root().join("Cross.toml")).unwrap();
+    let config: toml::Table = text.parse().unwrap();
+    let image = &config["target"][target]["dockerfile"];
+    image.as_table().unwrap().clone()
+}
+
+#[test]
+fn cross_has_an_image_for_each_target() {
+    for target in TARGETS {
+        let image = image(target);
+        for key in ["file", "context"] {
+            let path = process::workspace_root().join(image[key].as_str().unwrap());
+            assert!(path.exists(), "{target}: {}", path.display());
+        }
+    }
+}
+
+#[test]
+fn images_link_for_the_same_glibc() {
+    for target in TARGETS {
+        let flags = image(target)["build-args"]["ZIG_FLAGS"].to_string();
+        let floor = format!(".{GLIBC_MAX}");
+        let has_glibc = target.contains("-gnu");
+        assert_eq!(flags.contains(&floor), has_glibc, "{target}: {flags}");
+    }
+}
+
+#[test]
+fn what_an_image_copies_is_in_its_context() {
+    let context = process::workspace_root().join("cross");
+    let dockerfile = std::fs::read_to_string(context.join("docker/Dockerfile")).unwrap();
+    let copies = dockerfile
+        .lines()
+        .filter_map(|line| line.strip_prefix("COPY "));
+    let mut files = 0;
+    for copy in copies {
+        let words: Vec<_> = copy
+            .split(' ')
+            .filter(|word| !word.starts_with("--"))
+            .collect();
+        let (_, sources) = words.split_last().unwrap();
+        for source in sources {
+            assert!(context.join(source).is_file(), "{source}");
+            files += 1;
+        }
+    }
+    assert_eq!(files, 3);
+}
