@@ -11,6 +11,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # Healthy takes 15 s of uptime after READY, a build that fails is given up after
 # 120 s, and a slot that never gets so far has three boots: this is beyond all.
 health_wait_s=${HARK_HEALTH_WAIT_S:-900}
+# As git's GIT_SSH_COMMAND: another client, an identity file, other options.
+read -r -a ssh_command <<<"${HARK_SSH_COMMAND:-ssh}"
 # The first partition, where an image keeps first settings, starts here.
 esp_offset=1M
 
@@ -50,6 +52,7 @@ Examples:
   ./flash.sh --board qemu-virt --target root@gateway.local
   ./flash.sh --board raspberry-pi-5 --target pi@raspberrypi.local --dry-run
 
+HARK_SSH_COMMAND replaces `ssh`, as in HARK_SSH_COMMAND='ssh -i key'.
 Exit code: 0 done, 1 failed or refused, 2 wrong usage.
 HELP
 }
@@ -261,16 +264,16 @@ write_disk() {
 }
 
 remote() {
-    ssh -p "$port" -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=4 "$target" "$@"
+    "${ssh_command[@]}" -p "$port" -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=4 "$target" "$@"
 }
 
 # As remote, within a time: a board that is just going down may hang.
 probe() {
-    timeout 30 ssh -p "$port" -o BatchMode=yes -o ConnectTimeout=5 "$target" "$@" 2>/dev/null
+    timeout 30 "${ssh_command[@]}" -p "$port" -o BatchMode=yes -o ConnectTimeout=5 "$target" "$@" 2>/dev/null
 }
 
 check_board() {
-    need ssh timeout
+    need "${ssh_command[0]}" timeout
     local found
     found=$(remote uname -m) || fail "no answer from $target on port $port; does your key log in there?"
     [ "$found" = "$machine" ] || fail "$target is a $found, $board is a $machine"

@@ -8,10 +8,13 @@
 //! hark itself is not built here: `cargo xtask cross-build` comes first.
 
 mod board;
+mod contents;
 mod disk;
 #[cfg(test)]
 mod flash_tests;
 mod initramfs;
+#[cfg(test)]
+mod install_tests;
 mod rootfs;
 mod signing;
 mod tools;
@@ -103,7 +106,8 @@ impl Build {
             out: std::path::absolute(out)?,
             signer: Signer::new(args, &images.join("keys"))?,
         };
-        recreate(&build.out)?;
+        fs::create_dir_all(&build.out)
+            .with_context(|| format!("creating {}", build.out.display()))?;
         Ok(build)
     }
 

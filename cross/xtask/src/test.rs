@@ -15,7 +15,12 @@ use crate::packages::{self, Package};
 use crate::process::{self, cargo, command, output, workspace_root};
 use crate::steps::{self, Step};
 
-const BROKER: [Package; 2] = [
+const TOOLS: [Package; 3] = [
+    Package {
+        name: "openssl",
+        program: "openssl",
+        why: "the tests of flash.sh sign and verify",
+    },
     Package {
         name: "mosquitto",
         program: "mosquitto",
@@ -75,7 +80,7 @@ const STEPS: [Step; 8] = [
     Step {
         name: "test",
         why: "unit, simulation and end-to-end tests",
-        needs: &BROKER,
+        needs: &TOOLS,
         run: || run(&["test", "--release", "--workspace", "--no-fail-fast"]),
     },
     Step {

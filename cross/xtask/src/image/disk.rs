@@ -51,7 +51,8 @@ const fn partition(
     start: u64,
     bytes: u64,
 ) -> Partition {
-    assert!(start % SECTOR == 0 && bytes % SECTOR == 0);
+    assert!(start.is_multiple_of(MIB));
+    assert!(bytes.is_multiple_of(MIB));
     Partition {
         number,
         label,
