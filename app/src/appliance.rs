@@ -12,13 +12,14 @@ use crate::event_log::EventLog;
 use crate::fault::{Injection, Stall};
 use crate::hot_path::HotPath;
 use crate::mqtt::{Broker, Outbox, Publisher, PublisherSettings};
+use crate::node_commands::NodeCommands;
 use crate::progress::Progress;
 use crate::report::{
     self, Event, OnVerdict, OutputSettings, Outputs, Reporter, Stdout, VerdictSettings, Verdicts,
 };
 use crate::shift::{self, Ended, Loader, Served, Shard};
 use crate::shutdown::{self, Shutdown, ShutdownSender};
-use crate::source::Feed;
+use crate::source::{Feed, NodeRequest};
 use crate::summary::Summary;
 use anyhow::Context;
 use hark_hal::{Clock, Realtime};
@@ -26,6 +27,7 @@ use hark_keeper::Keeper;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 /// How long a stop waits for a source: for a connect that is under way, and for
@@ -126,7 +128,8 @@ impl Appliance {
         };
         let shards = start.make_shards(make_feed)?;
         let root = format!("{}/{device}", config.mqtt.root);
-        let publisher = start_publisher(config, &device)?;
+        let requests = start.node_requests(&shards);
+        let publisher = start_publisher(config, &device, requests)?;
         let mqtt = publisher
             .as_ref()
             .map(|(_, outbox, _)| (outbox.clone(), root.clone()));
@@ -293,6 +296,15 @@ impl Start<'_> {
         config.sources.iter().enumerate().map(make).collect()
     }
 
+    /// The ways of an operator's requests to nodes, by the source's name.
+    fn node_requests(&self, shards: &[Box<Shard>]) -> BTreeMap<String, SyncSender<NodeRequest>> {
+        let sources = self.config.sources.iter().zip(shards);
+        let request = |(source, shard): (&SourceConfig, &Box<Shard>)| {
+            Some((source.name.clone(), shard.feed.node_requests()?))
+        };
+        sources.filter_map(request).collect()
+    }
+
     /// Starts the threads of every source, and the keeper that watches them.
     fn serve(&self, shards: Vec<Box<Shard>>) -> anyhow::Result<(Vec<Served>, Keeper)> {
         let config = self.config;
@@ -456,6 +468,7 @@ fn client_id(config: &Config, device: &str) -> String {
 fn start_publisher(
     config: &Config,
     device: &str,
+    requests: BTreeMap<String, SyncSender<NodeRequest>>,
 ) -> anyhow::Result<Option<(Publisher, Outbox, ShutdownSender)>> {
     if !config.mqtt.enabled {
         return Ok(None);
@@ -470,6 +483,7 @@ fn start_publisher(
         online: status("online"),
         offline: status("offline"),
         stopped: status("stopped"),
+        commands: NodeCommands::new(format!("{}/{device}", config.mqtt.root), requests),
     };
     let outbox = Outbox::new(config.mqtt.alerts_queued_max);
     let (stop, shutdown) = shutdown::channel();

@@ -18,6 +18,7 @@ pub mod event_log;
 pub mod fault;
 pub mod hot_path;
 pub mod mqtt;
+pub mod node_commands;
 pub mod panics;
 pub mod player;
 pub mod progress;

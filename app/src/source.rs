@@ -8,11 +8,14 @@
 mod file;
 mod memory;
 mod mqtt;
+mod node_log;
 mod nodes;
 mod serial;
 
 pub use memory::{MemoryFeed, SEQUENCE_FIRST};
 pub(crate) use memory::{wait_until, write_sequence};
+pub(crate) use node_log::LogTable;
+pub use nodes::NodeRequest;
 pub(crate) use serial::settings as serial_settings;
 
 use crate::config::{Config, Format, Link, SensorTemplate, SourceConfig};
@@ -26,6 +29,7 @@ use hark_engine::{Rejection, SensorId};
 use mqtt::MqttFeed;
 use nodes::Nodes;
 use serial::SerialFeed;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 /// The step in which a waiting thread looks for the shutdown.
@@ -81,6 +85,15 @@ impl Feed {
         })
     }
 
+    /// The way of an operator's requests to the nodes of this source; None if
+    /// nothing can be said to them.
+    pub fn node_requests(&self) -> Option<SyncSender<NodeRequest>> {
+        match self {
+            Self::Serial(feed) => feed.node_requests(),
+            Self::Mqtt(_) | Self::File(_) | Self::Memory(_) => None,
+        }
+    }
+
     /// Whether more readings are at hand, so that waiting for them costs
     /// nothing.
     pub fn has_more(&self) -> bool {
@@ -123,7 +136,7 @@ enum Kind {
 impl StreamDecoder {
     fn new(config: &SourceConfig, hot_path: &HotPath) -> anyhow::Result<Self> {
         let kind = match config.format {
-            Format::Wire => Kind::Wire(Box::default()),
+            Format::Wire => Kind::Wire(Box::new(Nodes::new(&config.name, &config.nodes)?)),
             Format::Payload(format) => Kind::Payloads {
                 decoder: Decoder::new(format, hot_path.schema(), &config.mapping)?,
                 lines: LineSplitter::new(),
@@ -181,6 +194,13 @@ impl StreamDecoder {
         match &mut self.kind {
             Kind::Wire(nodes) => nodes.handle_link_up(),
             Kind::Payloads { lines, .. } => lines.reset(),
+        }
+    }
+
+    fn node_requests(&self) -> Option<SyncSender<NodeRequest>> {
+        match &self.kind {
+            Kind::Wire(nodes) => Some(nodes.requests()),
+            Kind::Payloads { .. } => None,
         }
     }
 

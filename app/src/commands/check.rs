@@ -7,6 +7,7 @@
 use super::doctor::missing;
 use crate::bundle::Rungs;
 use crate::config::{Config, ConfigError, Format, Link};
+use crate::source::LogTable;
 use clap::Args;
 use hark_hal::Board;
 use std::collections::BTreeMap;
@@ -97,6 +98,11 @@ fn check_named(config: &Config) -> Vec<String> {
             if let Err(error) = hark_codec::Decoder::new(format, schema, &source.mapping) {
                 problems.push(format!("sources, {name}: mapping: {error}"));
             }
+        }
+        if let Some(elf) = &source.nodes.elf
+            && let Err(error) = LogTable::read(elf)
+        {
+            problems.push(format!("sources, {name}: elf: {error}"));
         }
         problems.extend(check_link(&source.link).map(|p| format!("sources, {name}: {p}")));
     }

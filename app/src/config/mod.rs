@@ -37,7 +37,8 @@ pub use settings::{
     Protocol,
 };
 pub use sources::{
-    Backoff, Clock, FileLink, Format, Link, MqttLink, Parity, Rs485Config, SerialLink, SourceConfig,
+    Backoff, Clock, FileLink, Format, Link, MqttLink, NodesConfig, Parity, Rs485Config, SerialLink,
+    SourceConfig,
 };
 pub use timing::{BudgetConfig, LadderConfig};
 pub(crate) use topics::check_level;

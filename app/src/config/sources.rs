@@ -40,6 +40,9 @@ pub struct SourceConfig {
     pub sensor: Option<SensorTemplate>,
     /// What a payload or line is written in.
     pub format: Format,
+    /// What is known and wanted of the nodes at its other end; for the wire
+    /// format only.
+    pub nodes: NodesConfig,
     /// Where the payloads come from.
     pub link: Link,
 }
@@ -62,6 +65,17 @@ pub enum Format {
     Wire,
     /// What `hark_codec` decodes, by the source's mapping.
     Payload(hark_codec::Format),
+}
+
+/// What is known and wanted of a source's nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodesConfig {
+    /// The ELF file of their firmware, by which their logs are read.
+    pub elf: Option<PathBuf>,
+    /// Milliseconds between two readings, up to an hour; 0: as the node has it.
+    pub period_ms: u32,
+    /// Whether they shall send readings.
+    pub running: bool,
 }
 
 /// Where the payloads of a source come from; its `kind`.

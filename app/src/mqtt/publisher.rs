@@ -6,6 +6,7 @@
 //! outbox is full the oldest alert gives way, counted.
 
 use super::{Broker, Connection, Delivery, Event, Will};
+use crate::node_commands::{NodeCommands, Reply};
 use crate::shutdown::Shutdown;
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -69,6 +70,8 @@ pub struct PublisherSettings {
     pub offline: String,
     /// What `status` says after a clean stop.
     pub stopped: String,
+    /// What is asked of nodes over this connection.
+    pub commands: NodeCommands,
 }
 
 /// The publisher's thread.
@@ -225,6 +228,7 @@ impl<'a> Session<'a> {
                 self.is_connected = true;
                 self.outbox.letters().counts.connects += 1;
                 self.hand_over_status(&self.settings.online);
+                self.subscribe();
             }
             Event::Sent(id) => {
                 let mut handed = self.unacknowledged.iter_mut();
@@ -233,10 +237,36 @@ impl<'a> Session<'a> {
                 }
             }
             Event::Acknowledged(id) => self.handle_acknowledged(*id),
-            Event::Message { .. } | Event::Subscribed { .. } | Event::Other => {}
+            Event::Message { payload, .. } => self.handle_command(payload),
+            Event::Subscribed { is_granted: false } => {
+                tracing::warn!("the broker refuses `cmd/node`: commands for nodes do not arrive");
+            }
+            Event::Subscribed { is_granted: true } | Event::Other => {}
         }
         if self.is_connected {
             self.hand_over();
+        }
+    }
+
+    /// A new connection has room for its first requests.
+    fn subscribe(&self) {
+        if let Some(topic) = self.settings.commands.topic()
+            && self.connection.subscribe(&topic, 1).is_err()
+        {
+            tracing::warn!("no room to subscribe to {topic}: commands for nodes do not arrive");
+        }
+    }
+
+    /// An answer that finds no room is lost: whoever asked asks again.
+    fn handle_command(&self, payload: &[u8]) {
+        if let Some(Reply { topic, payload }) = self.settings.commands.handle(payload) {
+            let delivery = Delivery::AtMostOnce;
+            let published = self
+                .connection
+                .publish(&topic, delivery, false, payload.as_bytes());
+            if published.is_err() {
+                tracing::warn!("no room for an answer on {topic}");
+            }
         }
     }
 

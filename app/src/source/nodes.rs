@@ -5,28 +5,47 @@
 //! nothing before. A gateway that has missed the `Hello` asks for it. What a
 //! node calls its channels is compared with the schema once, at `Hello`.
 
+use super::node_log::NodeLog;
+use crate::config::NodesConfig;
 use crate::hot_path::{HotPath, Receipt};
 use hark_engine::{Reading, Rejection, Schema};
 use hark_wire::{Channel, Config, DecodeError, FRAME_MAX, FrameDecoder, Hello, Message};
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Readings without a `Hello` between two requests for it.
 const ASK_EVERY: u32 = 16;
 /// Nodes that one MQTT source tells apart.
 const NODES_MAX: usize = 65_536;
+/// Requests of an operator on their way; whoever sends more is told to wait.
+const REQUESTS_MAX: usize = 8;
+
+/// What an operator asks of the nodes of a source; what is `None` stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeRequest {
+    /// Milliseconds between two readings.
+    pub period_ms: Option<u32>,
+    /// Whether they shall send readings.
+    pub running: Option<bool>,
+}
 
 /// The nodes of one source: one at the end of a line, or one a topic.
-#[derive(Default)]
 pub(super) struct Nodes {
     decoder: Box<FrameDecoder>,
+    /// What is asked of each node that says `Hello`.
+    wanted: Config,
+    requests: (SyncSender<NodeRequest>, Receiver<NodeRequest>),
+    log: NodeLog,
     /// By the sensor that the topic names; empty for the node of a line.
     nodes: HashMap<String, Node>,
     wants_hello: bool,
+    wants_config: bool,
     unknown_readings: u32,
 }
 
 struct Node {
-    name: String,
+    name: Arc<str>,
     boot_id: u32,
     /// For each channel of the schema, its place in the node's readings and
     /// its scale; or why the node's readings cannot be used.
@@ -38,6 +57,32 @@ struct Node {
 }
 
 impl Nodes {
+    /// The nodes of the source `name`.
+    ///
+    /// # Errors
+    /// If the thread that reads their logs cannot be started.
+    pub(super) fn new(name: &str, config: &NodesConfig) -> anyhow::Result<Self> {
+        Ok(Self {
+            decoder: Box::default(),
+            wanted: Config {
+                period_ms: config.period_ms,
+                running: config.running,
+                say_hello: false,
+            },
+            requests: sync_channel(REQUESTS_MAX),
+            log: NodeLog::start(name, config.elf.as_deref())?,
+            nodes: HashMap::new(),
+            wants_hello: false,
+            wants_config: false,
+            unknown_readings: 0,
+        })
+    }
+
+    /// The way of an operator's requests to these nodes.
+    pub(super) fn requests(&self) -> SyncSender<NodeRequest> {
+        self.requests.0.clone()
+    }
+
     /// Takes in the next frame of what a read of a line returned; false if
     /// `bytes` are used up. `sensor` is its configured name; without one the
     /// node's own counts.
@@ -51,7 +96,10 @@ impl Nodes {
         match self.decoder.next_message(bytes) {
             None => return false,
             Some(Ok(message)) => self.handle_message(&message, "", sensor, receipt, hot_path),
-            Some(Err(error)) => hot_path.handle_rejection(reason(error), &error, &[]),
+            Some(Err(error)) => {
+                self.log.handle_loss();
+                hot_path.handle_rejection(reason(error), &error, &[]);
+            }
         }
         true
     }
@@ -75,23 +123,33 @@ impl Nodes {
             Ok(message) => {
                 self.handle_message(&message, sensor.unwrap_or(""), sensor, receipt, hot_path);
             }
-            Err(error) => hot_path.handle_rejection(reason(error), &error, payload),
+            Err(error) => {
+                self.log.handle_loss();
+                hot_path.handle_rejection(reason(error), &error, payload);
+            }
         }
     }
 
     /// The line was opened anew: another node may be at its end.
     pub(super) fn handle_link_up(&mut self) {
         self.decoder.forget_partial();
+        self.log.handle_loss();
         self.wants_hello = true;
     }
 
-    /// What to say to the node: the request for a `Hello`, or nothing.
+    /// What to say to the node, if anything: what is wanted of it, and whether
+    /// it shall say `Hello`.
     pub(super) fn poll_answer(&mut self) -> Option<Message> {
-        std::mem::take(&mut self.wants_hello).then_some(Message::Config(Config {
-            // The node keeps its own period: 0 means "as it is".
-            period_ms: 0,
-            running: true,
-            say_hello: true,
+        while let Ok(request) = self.requests.1.try_recv() {
+            self.wanted.period_ms = request.period_ms.unwrap_or(self.wanted.period_ms);
+            self.wanted.running = request.running.unwrap_or(self.wanted.running);
+            self.wants_config = true;
+        }
+        let say_hello = std::mem::take(&mut self.wants_hello);
+        let wants_config = std::mem::take(&mut self.wants_config);
+        (say_hello || wants_config).then_some(Message::Config(Config {
+            say_hello,
+            ..self.wanted
         }))
     }
 
@@ -108,13 +166,16 @@ impl Nodes {
             Message::Reading(reading) => {
                 self.handle_reading(reading, key, sensor, receipt, hot_path);
             }
-            Message::Health(health) => tracing::debug!("{}: {health:?}", hot_path.source()),
+            Message::Health(health) => {
+                // The node has started anew, and its Hello was lost.
+                let node = self.nodes.get(key);
+                self.wants_hello |= node.is_none_or(|node| node.boot_id != health.boot_id);
+                tracing::debug!("{}: {health:?}", hot_path.source());
+            }
             Message::Log(log) => {
-                tracing::debug!(
-                    "{}: {} bytes of node log",
-                    hot_path.source(),
-                    log.bytes.len()
-                );
+                let node = self.nodes.get(key).map(|node| &node.name);
+                let name = node.unwrap_or(hot_path.source());
+                self.log.handle_piece(hot_path.source(), name, log);
             }
             // Only gateways send it; an echo on a two-wire line is one.
             Message::Config(_) => tracing::debug!("{}: an echo", hot_path.source()),
@@ -146,6 +207,7 @@ impl Nodes {
             node.sequence = last.sequence;
         }
         self.unknown_readings = 0;
+        self.wants_config = true;
         if self.nodes.len() < NODES_MAX || last.is_some() {
             self.nodes.insert(key.to_owned(), node);
         }
@@ -183,7 +245,7 @@ impl Nodes {
 impl Node {
     fn new(hello: &Hello, schema: &Schema) -> Self {
         Self {
-            name: hello.node.as_str().to_owned(),
+            name: hello.node.as_str().into(),
             boot_id: hello.boot_id,
             channels: map_channels(hello, schema),
             values_len: hello.channels.len(),

@@ -1,10 +1,11 @@
 //! Readings from a serial line.
 
-use super::{Fed, Retry, SHUTDOWN_POLL, StreamDecoder};
+use super::{Fed, NodeRequest, Retry, SHUTDOWN_POLL, StreamDecoder};
 use crate::config::{Parity, SerialLink};
 use crate::hot_path::{HotPath, Receipt};
 use crate::shutdown::Shutdown;
 use hark_hal::{DataBits, Received, Rs485, SerialError, SerialLine, SerialSettings, StopBits};
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 /// What one read takes at most: a few frames. The kernel keeps the rest.
@@ -36,6 +37,10 @@ impl SerialFeed {
             receipt: None,
             has_warned: false,
         }
+    }
+
+    pub(super) fn node_requests(&self) -> Option<SyncSender<NodeRequest>> {
+        self.decoder.node_requests()
     }
 
     pub(super) fn has_more(&self) -> bool {

@@ -3,8 +3,8 @@
 use hark_codec::MappingConfig;
 
 use super::{
-    Backoff, Clock, FileLink, Format, Link, MqttLink, Parity, Rs485Config, SensorTemplate,
-    SerialLink, SourceConfig, TopicPattern,
+    Backoff, Clock, FileLink, Format, Link, MqttLink, NodesConfig, Parity, Rs485Config,
+    SensorTemplate, SerialLink, SourceConfig, TopicPattern,
 };
 use crate::config::{
     error::suggestion,
@@ -73,7 +73,7 @@ impl Common {
 }
 
 /// The keys that depend on the kind.
-type Stream = (Option<SensorTemplate>, Format, Link);
+type Stream = (Option<SensorTemplate>, Format, NodesConfig, Link);
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -98,7 +98,7 @@ impl SourceConfig {
             return None;
         };
         let common = Common::read(section);
-        let (sensor, format, link) = match kind {
+        let (sensor, format, nodes, link) = match kind {
             Kind::Serial => read_serial(section),
             Kind::Mqtt => read_mqtt(section),
             Kind::File => read_file(section),
@@ -113,6 +113,7 @@ impl SourceConfig {
             mapping: common.mapping,
             sensor,
             format,
+            nodes,
             link,
         })
     }
@@ -136,6 +137,11 @@ fn read_serial(section: &mut Section<'_, '_>) -> Stream {
     (
         read_fixed_sensor(section),
         section.word("format", FORMATS_SERIAL),
+        NodesConfig {
+            elf: section.path_or_none("elf"),
+            period_ms: section.integer("period_ms", 0..=3_600_000),
+            running: section.boolean("running"),
+        },
         Link::Serial(link),
     )
 }
@@ -169,6 +175,10 @@ fn read_mqtt(section: &mut Section<'_, '_>) -> Stream {
     (
         sensor,
         section.word("format", FORMATS_MQTT),
+        NodesConfig {
+            elf: section.path_or_none("elf"),
+            ..NodesConfig::UNASKED
+        },
         Link::Mqtt(link),
     )
 }
@@ -183,8 +193,18 @@ fn read_file(section: &mut Section<'_, '_>) -> Stream {
     (
         read_fixed_sensor(section),
         section.word("format", FORMATS_FILE),
+        NodesConfig::UNASKED,
         Link::File(link),
     )
+}
+
+impl NodesConfig {
+    /// Nodes that nobody talks to: there is no way back.
+    const UNASKED: Self = Self {
+        elf: None,
+        period_ms: 0,
+        running: true,
+    };
 }
 
 impl Backoff {
