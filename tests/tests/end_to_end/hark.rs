@@ -190,6 +190,11 @@ impl Hark {
         Ok((log.events(), ended))
     }
 
+    /// What stands on standard error so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.read("stderr")
+    }
+
     /// A file of its folder; empty if it is not there yet.
     fn read(&self, name: &str) -> String {
         let bytes = fs::read(self.folder.join(name)).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! A serial line that is pulled out and plugged in again, and that hums.
 
 use anyhow::{Context, Result};
-use hark_wire::Message;
+use hark_wire::{Health, Message};
 use serde_json::Value;
 
 use crate::hark::{Hark, Site, count};
@@ -63,6 +63,32 @@ fn link_losses(hark: &Hark) -> usize {
         event["event"] == "link_down" && reason.ends_with("is gone")
     };
     hark.events().iter().filter(|event| is_loss(event)).count()
+}
+
+#[test]
+fn a_restart_whose_hello_was_lost_is_seen_by_the_nodes_health() -> Result<()> {
+    let (_folder, link) = node::link()?;
+    let site = Site::new(&node::source(&link))?;
+    let node = Node::plug_in(&link, "press-1")?;
+    let hark = site.run()?;
+    hark.wait_for_link("line")?;
+    assert!(node.wait_for_request()?.say_hello);
+    let hello = node::hello("press-1", "bar");
+    let boot_id = hello.boot_id;
+    node.send_bytes(&frame(&Message::Hello(hello)))?;
+    let config = node.wait_for_request()?;
+    assert!(!config.say_hello, "what is wanted follows each Hello");
+    let health = |boot_id| {
+        Message::Health(Health {
+            boot_id,
+            ..Health::default()
+        })
+    };
+    node.send_bytes(&frame(&health(boot_id)))?;
+    node.send_bytes(&frame(&health(boot_id + 1)))?;
+    assert!(node.wait_for_request()?.say_hello, "another boot");
+    hark.terminate()?.summary()?;
+    Ok(())
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod line;
 mod models;
 mod mqtt_formats;
 mod node;
+mod node_firmware;
 mod recordings;
 mod rejections;
 mod rs485;
