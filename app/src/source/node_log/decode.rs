@@ -231,7 +231,7 @@ impl<'t> Cursor<'t, '_> {
             _ => {
                 let width = match bars {
                     ..=0xff => 1,
-                    ..=0xffff => 2,
+                    0x100..=0xffff => 2,
                     _ => 4,
                 };
                 let variant = usize::try_from(self.raw(width)?).map_err(|_| Malformed)?;
