@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::cross_build;
 use crate::packages::{self, Package};
 use crate::process::{self, cargo, command, output, target_dir, workspace_root};
+use crate::toolchain::backports;
 
 /// Run a cross-built hark under emulation and compare its verdicts
 #[derive(clap::Args)]
@@ -47,48 +48,32 @@ struct Emulator {
 const AARCH64_LIBRARIES: &str = "/usr/aarch64-linux-gnu";
 const ARMV7_LIBRARIES: &str = "/usr/arm-linux-gnueabihf";
 
-const QEMU_AARCH64: Package = Package {
-    name: "qemu-user-static",
-    program: "qemu-aarch64-static",
-    why: "it runs programs for aarch64",
-};
-
 const EMULATORS: [Emulator; 3] = [
     Emulator {
         target: "aarch64-unknown-linux-gnu",
-        program: "qemu-aarch64-static",
+        program: "qemu-aarch64",
         libraries: Some(AARCH64_LIBRARIES),
-        needs: &[
-            QEMU_AARCH64,
-            Package {
-                name: "libc6-arm64-cross",
-                program: "/usr/aarch64-linux-gnu/lib/libc.so.6",
-                why: "hark for aarch64 is linked to it",
-            },
-        ],
+        needs: &[Package {
+            name: "libc6-arm64-cross",
+            program: "/usr/aarch64-linux-gnu/lib/libc.so.6",
+            why: "hark for aarch64 is linked to it",
+        }],
     },
     Emulator {
         target: "armv7-unknown-linux-gnueabihf",
-        program: "qemu-arm-static",
+        program: "qemu-arm",
         libraries: Some(ARMV7_LIBRARIES),
-        needs: &[
-            Package {
-                name: "qemu-user-static",
-                program: "qemu-arm-static",
-                why: "it runs programs for armv7",
-            },
-            Package {
-                name: "libc6-armhf-cross",
-                program: "/usr/arm-linux-gnueabihf/lib/libc.so.6",
-                why: "hark for armv7 is linked to it",
-            },
-        ],
+        needs: &[Package {
+            name: "libc6-armhf-cross",
+            program: "/usr/arm-linux-gnueabihf/lib/libc.so.6",
+            why: "hark for armv7 is linked to it",
+        }],
     },
     Emulator {
         target: "aarch64-unknown-linux-musl",
-        program: "qemu-aarch64-static",
+        program: "qemu-aarch64",
         libraries: None,
-        needs: &[QEMU_AARCH64],
+        needs: &[],
     },
 ];
 
@@ -120,7 +105,8 @@ pub(crate) fn handle(args: &Args) -> Result<()> {
     };
     let folder = target_dir().join("cross-test");
     std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    let emulated = || emulator.command(&binary);
+    let programs = install_qemu()?;
+    let emulated = || emulator.command(&programs, &binary);
 
     println!("version: {}", run(emulated(), &["--version"])?);
     run(
@@ -140,14 +126,28 @@ pub(crate) fn handle(args: &Args) -> Result<()> {
 }
 
 impl Emulator {
-    fn command(&self, binary: &Path) -> Command {
-        let mut qemu = command(self.program);
+    fn command(&self, programs: &Path, binary: &Path) -> Command {
+        let mut qemu = command(programs.join(self.program));
         if let Some(libraries) = self.libraries {
             qemu.args(["-L", libraries]);
         }
         qemu.arg(binary);
         qemu
     }
+}
+
+/// Unpacks a QEMU that sets serial lines by TCGETS2, as the serialport crate and
+/// rustix do: QEMU 7.2, which Debian 12 has, does not know it.
+fn install_qemu() -> Result<PathBuf> {
+    let folder = target_dir().join("toolchain/qemu-user");
+    let programs = folder.join("usr/bin");
+    if !programs.join("qemu-aarch64").is_file() {
+        let package = backports::fetch("qemu-user", None, &folder)?;
+        let mut dpkg = command("dpkg-deb");
+        dpkg.arg("--extract").args([&package, &folder]);
+        output(dpkg)?;
+    }
+    Ok(programs)
 }
 
 fn build_reference() -> Result<PathBuf> {

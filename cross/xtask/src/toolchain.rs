@@ -9,6 +9,7 @@
 //! Driven by [`cargo`], whose command only lacks its arguments. A second xtask
 //! that wants the same waits for the first.
 
+pub(crate) mod backports;
 mod rust_src;
 mod std_build;
 

@@ -8,11 +8,11 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use crate::process::{command, find_program, output, rustc, target_dir, workspace_root};
+use super::backports;
+use crate::process::{command, output, rustc, workspace_root};
 
 /// Names a folder with `library/` in it, or a rust-src package of Debian's.
 const VARIABLE: &str = "HARK_RUST_SRC";
@@ -23,9 +23,6 @@ const KNOWN: [(&str, &str); 1] = [(
     "1.95.0",
     "7b76db5b880a77f9e52975d2baa6209d2f76d2c9c2789515c3088cb960e2c83b",
 )];
-
-/// The suite that packages new compilers for a released Debian.
-const SUITE: &str = "trixie-backports";
 
 /// The folder that holds `library/` of release `version`.
 ///
@@ -49,7 +46,8 @@ pub(super) fn find(root: &Path, version: &str, target: &str) -> Result<PathBuf> 
     }
     let package = match shared(version)? {
         Some(package) => package,
-        None => download(root, version).with_context(|| advice(version, target))?,
+        None => backports::fetch("rust-src", Some(version), root)
+            .with_context(|| advice(version, target))?,
     };
     unpack(&package, &unpacked, version)
 }
@@ -123,78 +121,6 @@ fn check_sha256(path: &Path, expected: &str) -> Result<()> {
         path.display()
     );
     Ok(())
-}
-
-/// Fetches the package from the mirror that this Debian uses.
-fn download(root: &Path, version: &str) -> Result<PathBuf> {
-    ensure!(
-        find_program("apt-get").is_some(),
-        "this system has no apt-get"
-    );
-    let apt = Apt::set_up(&target_dir().join("toolchain/apt"))?;
-    println!("fetching rust-src {version} from {SUITE}: 45 MB");
-    output(apt.get(&["update"]))?;
-    let mut download = apt.get(&["download", &format!("rust-src={version}*")]);
-    download.current_dir(root);
-    output(download)?;
-    let prefix = format!("rust-src_{version}");
-    for entry in fs::read_dir(root).with_context(|| format!("listing {}", root.display()))? {
-        let path = entry?.path();
-        let name = path.file_name().expect("an entry has a name");
-        if name.to_string_lossy().starts_with(&prefix) {
-            return Ok(path);
-        }
-    }
-    bail!("apt-get left no package in {}", root.display())
-}
-
-/// An apt that knows one suite and keeps its state to itself.
-struct Apt {
-    root: PathBuf,
-}
-
-impl Apt {
-    fn set_up(root: &Path) -> Result<Self> {
-        for folder in ["lists/partial", "cache/archives/partial"] {
-            let folder = root.join(folder);
-            fs::create_dir_all(&folder)
-                .with_context(|| format!("creating {}", folder.display()))?;
-        }
-        let line = format!("deb {} {SUITE} main\n", debian_mirror()?);
-        let list = root.join("sources.list");
-        fs::write(&list, line).with_context(|| format!("writing {}", list.display()))?;
-        Ok(Self {
-            root: root.to_owned(),
-        })
-    }
-
-    fn get(&self, args: &[&str]) -> Command {
-        let mut apt_get = command("apt-get");
-        let option = |name: &str, path: &str| format!("{name}={}", self.root.join(path).display());
-        apt_get
-            .args(["-qq", "-o", "Dir::Etc::sourceparts=-"])
-            .args(["-o", &option("Dir::Etc::sourcelist", "sources.list")])
-            .args(["-o", &option("Dir::State::lists", "lists")])
-            .args(["-o", &option("Dir::Cache", "cache")])
-            // Downloading as the user who asks, who owns the folders.
-            .args(["-o", "APT::Sandbox::User=root"])
-            .args(args);
-        apt_get
-    }
-}
-
-/// The archive that the system's own sources name, less its security suites.
-fn debian_mirror() -> Result<String> {
-    let mut targets = command("apt-get");
-    targets.args(["indextargets", "--format", "$(REPO_URI) $(CODENAME)"]);
-    targets.args(["Created-By: Packages", "Origin: Debian"]);
-    let lines = output(targets)?;
-    lines
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .find(|(_, suite)| !suite.contains("security"))
-        .map(|(uri, _)| uri.to_owned())
-        .context("this system's apt has no Debian archive")
 }
 
 #[cfg(test)]
