@@ -5,9 +5,9 @@
 //! as child processes, whose output reaches the caller untouched.
 
 mod cross_build;
+mod cross_test;
 mod debian;
 mod firmware;
-mod cross_test;
 mod fuzz;
 mod image;
 mod no_std;

@@ -12,10 +12,15 @@ use anyhow::{Result, ensure};
 
 use crate::no_std;
 use crate::packages::{self, Package};
-use crate::process::{self, cargo, command, output, workspace_root};
+use crate::process::{self, cargo, command, output, target_dir, workspace_root};
 use crate::steps::{self, Step};
 
-const TOOLS: [Package; 3] = [
+const TOOLS: [Package; 4] = [
+    Package {
+        name: "qemu-system-arm",
+        program: "qemu-system-arm",
+        why: "the sensor node's firmware runs on a Cortex-M4 in it",
+    },
     Package {
         name: "openssl",
         program: "openssl",
@@ -40,7 +45,7 @@ const SHELLCHECK: [Package; 1] = [Package {
 }];
 
 /// Cheap steps first, so that a slip shows before the long builds.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step {
         name: "fmt",
         why: "the source is formatted",
@@ -82,6 +87,12 @@ const STEPS: [Step; 8] = [
         why: "unit, simulation and end-to-end tests",
         needs: &TOOLS,
         run: || run(&["test", "--release", "--workspace", "--no-fail-fast"]),
+    },
+    Step {
+        name: "node",
+        why: "the sensor node's tests pass on this machine",
+        needs: &[],
+        run: test_node,
     },
     Step {
         name: "defmt",
@@ -144,6 +155,14 @@ pub(crate) fn handle(args: &Args) -> Result<()> {
 
 fn run(cargo_args: &[&str]) -> Result<()> {
     process::run(cargo(cargo_args))
+}
+
+/// What of the node asks no board; its workspace is its own.
+fn test_node() -> Result<()> {
+    let mut test = cargo(&["test", "--release", "--locked", "--lib", "--target-dir"]);
+    test.arg(target_dir().join("node"))
+        .current_dir(workspace_root().join("hal/node"));
+    process::run(test)
 }
 
 fn check_lock() -> Result<()> {
