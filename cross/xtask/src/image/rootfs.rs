@@ -96,9 +96,10 @@ fn add_base_files(root: &Path) -> Result<()> {
         "/run/systemd/resolve/stub-resolv.conf",
         &etc.join("resolv.conf"),
     )?;
+    relink("../proc/self/mounts", &etc.join("mtab"))?;
     relink("dash", &root.join("usr/bin/sh"))?;
     relink("/var/lib/hark-site", &etc.join("hark"))?;
-    for folder in ["efi", "var/lib", "etc/modules-load.d", "etc/rauc"] {
+    for folder in ["efi", "srv", "var/lib", "etc/modules-load.d", "etc/rauc"] {
         fs::create_dir_all(root.join(folder))?;
     }
     Ok(())
