@@ -299,10 +299,9 @@ impl Start<'_> {
     /// The ways of an operator's requests to nodes, by the source's name.
     fn node_requests(&self, shards: &[Box<Shard>]) -> BTreeMap<String, SyncSender<NodeRequest>> {
         let sources = self.config.sources.iter().zip(shards);
-        let request = |(source, shard): (&SourceConfig, &Box<Shard>)| {
-            Some((source.name.clone(), shard.feed.node_requests()?))
-        };
-        sources.filter_map(request).collect()
+        sources
+            .filter_map(|(source, shard)| Some((source.name.clone(), shard.feed.node_requests()?)))
+            .collect()
     }
 
     /// Starts the threads of every source, and the keeper that watches them.
