@@ -9,10 +9,13 @@ mod cross_test;
 mod debian;
 mod firmware;
 mod fuzz;
+mod hil;
 mod image;
 mod no_std;
 mod packages;
 mod process;
+mod qemu;
+mod qmp;
 mod steps;
 mod test;
 mod toolchain;
@@ -36,6 +39,7 @@ enum Command {
     Firmware(firmware::Args),
     CrossTest(cross_test::Args),
     Toolchain(toolchain::Args),
+    Hil(hil::Args),
     Image(image::Args),
 }
 
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         Command::Firmware(args) => firmware::handle(&args),
         Command::CrossTest(args) => cross_test::handle(&args),
         Command::Toolchain(args) => toolchain::handle(&args),
+        Command::Hil(args) => hil::handle(&args),
         Command::Image(args) => image::handle(&args),
     };
     match result {
