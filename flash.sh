@@ -6,6 +6,9 @@
 # means it. `--dry-run` stops there. See `./flash.sh --help`.
 set -euo pipefail
 
+# Debian leaves the folders of system programs out of an ordinary user's PATH.
+PATH=$PATH:/usr/sbin:/sbin
+
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 # Healthy takes 15 s of uptime after READY, a build that fails is given up after
@@ -149,8 +152,9 @@ check_image() {
         fi
         fail "$file is missing; \`cargo xtask image --board $board\` makes all that is flashed"
     done
+    # Without the machine's own authorities: a mail certificate signs no images.
     openssl cms -verify -binary -inform DER -in "$images/SHA256SUMS.sig" \
-        -content "$images/SHA256SUMS" -CAfile "$ca" -out /dev/null 2>/dev/null ||
+        -content "$images/SHA256SUMS" -CAfile "$ca" -no-CApath -no-CAstore -out /dev/null 2>/dev/null ||
         fail "the signature of $images/SHA256SUMS is not by a key that $ca vouches for; do not flash this, or name the right --ca"
     check_sum image.txt
     check_sum "$(basename "$image")"
@@ -164,9 +168,10 @@ check_image() {
 
 # check_sum NAME: of a file beside SHA256SUMS, which is known to be genuine.
 check_sum() {
-    local line
-    line=$(grep "  $1\$" "$images/SHA256SUMS") || fail "$1 is not named in $images/SHA256SUMS"
-    (cd "$images" && sha256sum --quiet --strict --check - <<<"$line" >/dev/null 2>&1) ||
+    local sum
+    grep -qF "  $1" "$images/SHA256SUMS" || fail "$1 is not named in $images/SHA256SUMS"
+    sum=$(sha256sum <"$images/$1" | cut -d ' ' -f 1)
+    grep -qxF "$sum  $1" "$images/SHA256SUMS" ||
         fail "$images/$1 is torn or was changed: its SHA-256 is not the signed one; build or copy it again"
 }
 
@@ -190,6 +195,7 @@ check_device() {
 }
 
 check_file() {
+    need losetup
     local folder
     folder=$(dirname "$target")
     [ -d "$folder" ] || fail "the folder $folder of --target does not exist"
@@ -205,7 +211,7 @@ check_file() {
     fi
     [ -f "$target" ] || fail "$target is neither a file nor a disk"
     local loop
-    for loop in $(losetup --noheadings --raw --output NAME --associated "$target" 2>/dev/null); do
+    for loop in $(losetup --noheadings --raw --output NAME --associated "$target"); do
         fail "$target is in use as $loop; \`losetup --detach $loop\` first"
     done
     target_bytes=$(stat -c %s "$target")
@@ -348,14 +354,17 @@ install_package() {
     say "          install the package of before again"
     if [ "$dry_run" = yes ]; then return; fi
     confirm "hark on $target is replaced."
-    local folder=/var/tmp/hark-install name
-    name=$(basename "$image")
-    remote "mkdir -p $folder"
+    # A folder that nobody else can have made, and a name without surprises: root
+    # runs what lies there.
+    local folder name=hark.deb
+    case $image in *.tar.gz) name=hark.tar.gz ;; esac
+    folder=$(remote 'mktemp -d /var/tmp/hark-install.XXXXXX')
     upload "$image" "$folder/$name"
     upload "$here/cross/image/install-on-board.sh" "$folder/install-on-board.sh"
     # As a unit of its own, so that a lost connection does not stop it half-way.
     remote "\$([ \$(id -u) = 0 ] || echo sudo -n) systemd-run --quiet --collect --wait --pipe --unit=hark-install sh $folder/install-on-board.sh $folder/$name" ||
-        fail "hark on $target is not healthy with build $version (see above)"
+        { remote "rm -rf $folder"; fail "hark on $target is not healthy with build $version (see above)"; }
+    remote "rm -rf $folder"
     say "done: $target runs build $version, healthy"
     next_steps "see its log with \`ssh $target journalctl -u hark\`"
 }

@@ -15,10 +15,12 @@ install_bundle() {
     case $1 in
     *.deb) dpkg --install --force-confold "$1" ;;
     *.tar.gz)
-        folder=$(mktemp -d)
-        tar -xzf "$1" -C "$folder"
-        sh "$folder/install.sh"
+        # Called in a condition, where `set -e` does not count.
+        folder=$(mktemp -d) || return 1
+        status=0
+        tar -xzf "$1" -C "$folder" && sh "$folder/install.sh" || status=1
         rm -rf "$folder"
+        return $status
         ;;
     *)
         echo "$1 is neither a .deb nor a .tar.gz" >&2

@@ -202,7 +202,7 @@ fn make_loader(archive: &Archive, work: &Path) -> Result<PathBuf> {
 }
 
 /// The environment block of a new disk: both slots hold the same system.
-pub(super) fn environment_block() -> Vec<u8> {
+fn environment_block() -> Vec<u8> {
     let mut block =
         b"# GRUB Environment Block\nORDER=A B\nA_OK=1\nB_OK=1\nA_TRY=0\nB_TRY=0\n".to_vec();
     block.resize(ENVIRONMENT_BYTES, b'#');

@@ -138,6 +138,30 @@ fn a_signature_by_another_key_or_over_other_sums_is_refused() {
 }
 
 #[test]
+fn only_the_named_authority_counts_and_only_the_named_file() {
+    let (desk, other) = (Desk::new(), Desk::new());
+    // An image by another key, which this machine trusts for whatever else.
+    let trusted = desk.folder.join("trusted");
+    fs::create_dir(&trusted).expect("a folder");
+    fs::copy(desk.folder.join("keys/cert.pem"), trusted.join("cert.pem")).expect("a certificate");
+    let mut rehash = Command::new("openssl");
+    let rehashed = rehash.arg("rehash").arg(&trusted).status();
+    assert!(rehashed.expect("openssl starts").success());
+    let ca = other.folder.join("keys/cert.pem");
+    let more = ["--ca", ca.to_str().expect("a path in UTF-8")];
+    let mut flash = desk.command("qemu-virt", &desk.target(), &more);
+    let output = flash.env("SSL_CERT_DIR", &trusted).output();
+    let stderr = output.expect("flash.sh starts").stderr;
+    let stderr = String::from_utf8_lossy(&stderr);
+    assert!(stderr.contains("the signature of"), "{stderr}");
+    // A name that the signed one matches as a pattern.
+    let alike = desk.folder.join("out/hark.qemu-virt.img");
+    fs::write(&alike, "not signed").expect("another image");
+    let more = ["--image", alike.to_str().expect("a path in UTF-8")];
+    check_refused(&desk, "qemu-virt", &desk.target(), &more, "is not named");
+}
+
+#[test]
 fn an_image_is_written_for_its_own_board_only() {
     let desk = Desk::new();
     let description = desk.folder.join("out/image.txt");

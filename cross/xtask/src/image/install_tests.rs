@@ -107,3 +107,11 @@ fn a_first_package_that_is_not_healthy_is_reported() {
     assert_eq!(board.installed(), "bad one");
     assert!(names(&board.folder.join("kept")).is_empty());
 }
+
+#[test]
+fn a_tarball_that_does_not_install_is_no_healthy_one() {
+    let board = Board::new();
+    assert!(board.install("one.deb", "good one"));
+    assert!(!board.install("two.tar.gz", "no tarball"));
+    assert_eq!(names(&board.folder.join("kept")), ["one.deb"]);
+}

@@ -112,7 +112,6 @@ fn add_hark(build: &Build, root: &Path) -> Result<()> {
     add_common(root)?;
     write(&share.join("hark.toml"), site_settings(build), 0o644)?;
     write(&share.join("build"), format!("{}\n", build.version), 0o644)?;
-    fs::write(share.join("grubenv"), super::disk::environment_block())?;
     write(&root.join("etc/hostname"), "hark\n", 0o644)?;
     copy(&build.signer.ca, &root.join("etc/rauc/keyring.pem"), 0o644)?;
     let template = root.join("etc/rauc/system.conf.in");
