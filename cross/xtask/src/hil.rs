@@ -108,7 +108,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=JOBS_MAX as i64))]
     jobs: u8,
     /// Moments at which the power is cut within an update
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=1000))]
     cuts: u32,
     /// Test a real board: the serial device of this host that is wired to it
     #[arg(long, value_name = "DEVICE", requires = "host")]
@@ -142,7 +142,12 @@ pub(crate) fn handle(args: &Args) -> Result<()> {
     let json = json.transpose().context("naming the report")?;
     let run = Run::prepare(args)?;
     let started = Instant::now();
-    let outcomes = run.all(&chosen, args.jobs.into());
+    // A real board is one.
+    let jobs = match run.target {
+        Target::Real { .. } => 1,
+        _ => args.jobs.into(),
+    };
+    let outcomes = run.all(&chosen, jobs);
     outcome::summarise(&outcomes, started.elapsed(), json.as_deref())
 }
 

@@ -44,7 +44,6 @@ pub(crate) fn handle(args: &Args) -> Result<()> {
 ///
 /// # Errors
 /// As of [`handle`].
-#[allow(dead_code, reason = "what the node's firmware is built with")]
 pub(crate) fn cargo(target: &str) -> Result<Command> {
     Ok(Toolchain::of(target)?.cargo())
 }

@@ -150,9 +150,6 @@ impl Stand {
 
     /// Waits for a verdict that comes after `mark`.
     pub(crate) fn verdict_after(&self, mark: usize) -> Result<String> {
-        if std::env::var_os("NOV").is_some() {
-            return Ok("none".into());
-        }
         let topic = format!("verdict/{}", node::NAME);
         let verdict = self
             .broker

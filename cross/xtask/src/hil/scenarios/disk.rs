@@ -56,6 +56,7 @@ pub(super) fn update(stand: &mut Stand) -> Result<()> {
                 Ok(said) => bail!("it was taken: {said}"),
                 Err(error) => format!("{error:#}"),
             };
+            ensure!(told.contains("went back to slot"), "{told}");
             let now = slot(stand)?;
             ensure!(now == good, "slot {now} runs, not {good}: {told}");
             let last = told.lines().last().unwrap_or_default();
@@ -123,8 +124,9 @@ fn cut_within_update(stand: &mut Stand, after: Duration) -> Result<(String, Stri
     // The moment of the cut is what is tested.
     std::thread::sleep(after);
     stand.gateway.cut_power()?;
-    let mark = stand.broker.mark()?;
     stand.gateway.power_on()?;
+    // Behind all that was still under way when the power went.
+    let mark = stand.broker.mark()?;
     let slot = slot(stand)?;
     stand.verdict_after(mark)?;
     let status = stand.gateway.shell("systemctl is-active hark")?;
@@ -141,6 +143,10 @@ fn boot_flashed(stand: &mut Stand) -> Result<()> {
             let mut flash = command(workspace_root().join("flash.sh"));
             flash.args(["--board", BOARD, "--yes"]);
             flash.arg("--target").arg(absolute(disk.flashed())?);
+            flash
+                .arg("--image")
+                .arg(images().join(format!("hark-{BOARD}.img")));
+            flash.arg("--ca").arg(authority());
             flash.arg("--site").arg(absolute(disk.write_site()?)?);
             flash.arg("--ssh-key").arg(absolute(disk.key())?);
             let said = output(flash)?;
@@ -185,7 +191,11 @@ fn flash_over_ssh(stand: &mut Stand, bundle: &Path) -> Result<String> {
     let mut flash = command(workspace_root().join("flash.sh"));
     flash.args(["--board", BOARD, "--yes", "--target", disk.host(), "--port"]);
     flash.arg(disk.ssh_port().to_string());
-    flash.arg("--image").arg(bundle);
+    flash
+        .arg("--image")
+        .arg(bundle)
+        .arg("--ca")
+        .arg(authority());
     flash.env("HARK_SSH_COMMAND", disk.ssh_command()?);
     let said = output(flash);
     disk.expect_reboots()?;
@@ -201,6 +211,11 @@ fn disk(stand: &mut Stand) -> Result<&mut Disk> {
 
 fn images() -> PathBuf {
     target_dir().join("images").join(BOARD)
+}
+
+/// The certificate of the key for development, which all images here are signed with.
+fn authority() -> PathBuf {
+    target_dir().join("images/keys/cert.pem")
 }
 
 /// A bundle that is signed and whole, and whose hark ends at once.

@@ -32,6 +32,10 @@ pub(super) fn hang(stand: &mut Stand) -> Result<()> {
             std::thread::sleep(Duration::from_secs(2 * WATCHDOG_S));
             let mark = stand.broker.mark()?;
             let verdict = stand.verdict_after(mark)?;
+            ensure!(
+                !verdict.contains(r#""rung":"model""#),
+                "the hang was over: {verdict}"
+            );
             let resets = stand.gateway.watchdog_resets()? - resets;
             ensure!(resets == 0, "{resets} resets");
             Ok(format!("no reset; {verdict}"))
@@ -83,8 +87,10 @@ pub(super) fn power_cut(stand: &mut Stand) -> Result<()> {
         "switch it on again",
         "it boots, and verdicts arrive again",
         |stand| {
-            let mark = stand.broker.mark()?;
+            // Healthy, so that an alert in the log is that from before the cut.
+            stand.node.start_healthy()?;
             stand.gateway.power_on()?;
+            let mark = stand.broker.mark()?;
             stand.verdict_after(mark)
         },
     )?;
