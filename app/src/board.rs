@@ -30,8 +30,16 @@ pub struct Board {
     service: ServiceManager,
     is_alarm_on: bool,
     is_heartbeat_on: bool,
-    last_failure: String,
+    /// Of alarm, heartbeat, watchdog and service manager: a failure was told,
+    /// and nothing has worked since.
+    told: [bool; 4],
 }
+
+/// The places in [`Board::told`].
+const ALARM: usize = 0;
+const HEARTBEAT: usize = 1;
+const WATCHDOG: usize = 2;
+const SERVICE: usize = 3;
 
 impl Board {
     /// Opens what the configuration names, and starts the watchdog.
@@ -65,7 +73,7 @@ impl Board {
             service: ServiceManager::from_environment(),
             is_alarm_on: false,
             is_heartbeat_on: false,
-            last_failure: String::new(),
+            told: [false; 4],
         })
     }
 
@@ -82,47 +90,54 @@ impl Board {
     /// Feeds every watchdog, and moves the heartbeat.
     fn feed(&mut self) {
         let fed = self.watchdog.as_ref().map_or(Ok(()), Watchdog::feed);
-        self.note(fed);
+        self.note(WATCHDOG, fed);
         let fed = self.service.feed();
-        self.note(fed);
+        self.note(SERVICE, fed);
         self.is_heartbeat_on = !self.is_heartbeat_on;
         let set = set(self.heartbeat.as_ref(), self.is_heartbeat_on);
-        self.note(set);
+        self.note(HEARTBEAT, set);
     }
 
     fn set_alarm(&mut self, is_on: bool) {
         if is_on != self.is_alarm_on {
-            self.is_alarm_on = is_on;
             let set = set(self.alarm.as_ref(), is_on);
-            self.note(set);
+            // What failed is tried again at the next look.
+            if self.note(ALARM, set) {
+                self.is_alarm_on = is_on;
+            }
         }
     }
 
     fn tell_status(&mut self, status: &str) {
         let told = self.service.status(status);
-        self.note(told);
+        self.note(SERVICE, told);
     }
 
-    /// What fails goes on failing, mostly: it is told once.
-    fn note<E: Display>(&mut self, result: Result<(), E>) {
-        if let Err(error) = result {
-            let failure = error.to_string();
-            if failure != self.last_failure {
-                tracing::error!("{failure}");
-                self.last_failure = failure;
+    /// What fails goes on failing, mostly: it is told once, until it works again.
+    /// Whether it worked.
+    fn note<E: Display>(&mut self, part: usize, result: Result<(), E>) -> bool {
+        let told = &mut self.told[part];
+        match result {
+            Ok(()) => *told = false,
+            Err(error) if !*told => {
+                tracing::error!("{error}");
+                *told = true;
             }
+            Err(_) => {}
         }
+        !*told
     }
 
     /// Leaves the board after an orderly stop: outputs inactive, the watchdog
     /// disarmed.
     pub fn release(mut self) {
-        self.set_alarm(false);
+        let off = set(self.alarm.as_ref(), false);
+        self.note(ALARM, off);
         let off = set(self.heartbeat.as_ref(), false);
-        self.note(off);
+        self.note(HEARTBEAT, off);
         if let Some(watchdog) = self.watchdog.take() {
             let disarmed = watchdog.disarm();
-            self.note(disarmed);
+            self.note(WATCHDOG, disarmed);
         }
     }
 }

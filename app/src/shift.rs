@@ -289,7 +289,6 @@ impl Post {
             self.standbys.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        self.progress.set_lacks_relief(false);
         self.post(Letter::Relieved);
         self.wait_for_shard();
     }
@@ -312,7 +311,10 @@ impl Post {
                 Letter::Loaded(rung, loaded) => {
                     hot_path.handle_loaded(rung, loaded.map(|runner| *runner));
                 }
-                Letter::Relieved => hot_path.set_relieved(true),
+                Letter::Relieved => {
+                    hot_path.set_relieved(true);
+                    self.progress.set_lacks_relief(false);
+                }
             }
         }
     }
