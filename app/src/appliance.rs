@@ -220,9 +220,11 @@ impl Appliance {
             .iter()
             .map(|served| served.post.abandoned())
             .sum();
+        let mut sources_stuck = 0;
         for (served, result) in self.sources.iter().zip(&self.results) {
             if result.is_none() {
                 tracing::error!("{} does not end; its readings are not counted", served.name);
+                sources_stuck += 1;
             }
         }
         // Without the keeper nobody hands a shard over: who stands by goes.
@@ -237,7 +239,11 @@ impl Appliance {
             publisher.join();
             outputs.mqtt = outbox.counts();
         }
-        if let Some(board) = board {
+        // A stop that leaves a source behind is no orderly one: the watchdog goes
+        // on, and waits for the next hark or resets the board.
+        if let Some(board) = board
+            && sources_stuck == 0
+        {
             board.release();
         }
         let results = self.results.into_iter().flatten();
@@ -249,6 +255,7 @@ impl Appliance {
         let summary = Summary {
             outputs,
             threads_abandoned: abandoned,
+            sources_stuck,
             ..summary
         };
         (summary, latency_ns)

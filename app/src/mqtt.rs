@@ -62,6 +62,8 @@ pub enum Event {
         topic: String,
         /// Its payload.
         payload: Bytes,
+        /// The broker kept it from before the subscription.
+        is_retained: bool,
     },
     /// The broker has answered a subscription.
     Subscribed {
@@ -291,6 +293,7 @@ fn event_v4(event: rumqttc::Event) -> Event {
         E::Incoming(Packet::Publish(publish)) => Event::Message {
             topic: publish.topic,
             payload: publish.payload,
+            is_retained: publish.retain,
         },
         E::Incoming(Packet::SubAck(ack)) => Event::Subscribed {
             is_granted: !ack.return_codes.contains(&SubscribeReasonCode::Failure),
@@ -309,6 +312,7 @@ fn event_v5(event: v5::Event) -> Event {
         v5::Event::Incoming(Packet::Publish(publish)) => Event::Message {
             topic: String::from_utf8_lossy(&publish.topic).into_owned(),
             payload: publish.payload,
+            is_retained: publish.retain,
         },
         v5::Event::Incoming(Packet::SubAck(ack)) => Event::Subscribed {
             is_granted: ack

@@ -49,6 +49,8 @@ pub struct Summary {
     pub ladder_steps: u64,
     /// Threads that hang in a model.
     pub threads_abandoned: usize,
+    /// Sources that did not end when they were to; their readings are missing.
+    pub sources_stuck: usize,
     /// What each stage took, and how often more than its budget.
     pub stages: BTreeMap<&'static str, StageSummary>,
     /// Rejections by reason, those that happened.

@@ -76,7 +76,7 @@ fn print(errors: &[(serde_json::Value, String)], missing: &[ConfigError], is_sho
 
 /// Opens what the configuration names: bundles with their golden vectors, the
 /// mappings against their schemas, files.
-fn check_named(config: &Config) -> Vec<String> {
+pub(super) fn check_named(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
     let mut bundles = BTreeMap::new();
     for model in &config.models {

@@ -7,6 +7,7 @@
 
 mod injector;
 
+use super::check::check_named;
 use super::simulate::parse_broker;
 use crate::appliance::{Appliance, Presentation};
 use crate::config::Config;
@@ -88,7 +89,17 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         if hung_up.swap(false, Ordering::Relaxed) {
             tell(service.reloading());
             if let Some(new) = load_anew(args, &config) {
-                super::print_summary(&appliance.stop(), args.json)?;
+                let summary = appliance.stop();
+                // Nobody who reads it is no reason to end.
+                if let Err(error) = super::print_summary(&summary, args.json) {
+                    tracing::warn!("printing the summary: {error:#}");
+                }
+                // It may hold its line for good; a fresh process does not.
+                ensure!(
+                    summary.sources_stuck == 0,
+                    "not reloaded: {} sources do not end; hark has to be started again",
+                    summary.sources_stuck
+                );
                 injector = None;
                 (appliance, config) = restart(args, new, config)?;
             }
@@ -140,7 +151,13 @@ fn load_anew(args: &RunArgs, old: &Config) -> Option<Config> {
             tracing::error!("not reloaded: the embedded broker has to be restarted with hark");
             None
         }
-        Ok(new) => Some(new),
+        Ok(new) => {
+            let problems = check_named(&new);
+            for problem in &problems {
+                tracing::error!("not reloaded: {problem}");
+            }
+            problems.is_empty().then_some(new)
+        }
         Err(error) => {
             tracing::error!("not reloaded: {error:#}");
             None
@@ -152,7 +169,7 @@ fn load_anew(args: &RunArgs, old: &Config) -> Option<Config> {
 fn restart(args: &RunArgs, new: Config, old: Config) -> anyhow::Result<(Appliance, Config)> {
     match start(args, &new, None) {
         Ok(appliance) => {
-            tracing::info!("reloaded");
+            tracing::info!("serving by the new configuration");
             Ok((appliance, new))
         }
         Err(error) => {

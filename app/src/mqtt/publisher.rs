@@ -136,7 +136,11 @@ impl Publisher {
             .build()?;
         let thread = std::thread::Builder::new()
             .name("publisher".into())
-            .spawn(move || runtime.block_on(publish(&settings, &outbox, shutdown)))?;
+            .spawn(move || {
+                runtime.block_on(publish(&settings, &outbox, shutdown));
+                // Dropped, it would wait for a name that is being resolved.
+                runtime.shutdown_background();
+            })?;
         Ok(Self { thread })
     }
 
@@ -237,6 +241,13 @@ impl<'a> Session<'a> {
                 }
             }
             Event::Acknowledged(id) => self.handle_acknowledged(*id),
+            Event::Message {
+                is_retained: true,
+                topic,
+                ..
+            } => tracing::warn!(
+                "{topic}: the broker keeps a command, which may be older than others: not taken"
+            ),
             Event::Message { payload, .. } => self.handle_command(payload),
             Event::Subscribed { is_granted: false } => {
                 tracing::warn!("the broker refuses `cmd/node`: commands for nodes do not arrive");

@@ -109,11 +109,12 @@ impl Writer {
     fn write(&mut self, event: &Event) {
         self.log(event);
         if let Event::Alert(alert) = event {
-            self.print(alert);
             if let Some((outbox, root)) = &self.settings.mqtt {
                 let payload = json(alert);
                 outbox.post_alert(format!("{root}/alert/{}", alert.sensor), payload);
             }
+            // The last: whoever reads it may have stopped.
+            self.print(alert);
         }
     }
 

@@ -140,16 +140,24 @@ impl Nodes {
     /// What to say to the node, if anything: what is wanted of it, and whether
     /// it shall say `Hello`.
     pub(super) fn poll_answer(&mut self) -> Option<Message> {
+        // Of a request only what it names is sent: a node refuses a period that it
+        // cannot keep, and what comes with it.
+        let mut asked_ms = None;
         while let Ok(request) = self.requests.1.try_recv() {
             self.wanted.period_ms = request.period_ms.unwrap_or(self.wanted.period_ms);
             self.wanted.running = request.running.unwrap_or(self.wanted.running);
-            self.wants_config = true;
+            asked_ms = request.period_ms.or(asked_ms).or(Some(0));
         }
         let say_hello = std::mem::take(&mut self.wants_hello);
         let wants_config = std::mem::take(&mut self.wants_config);
-        (say_hello || wants_config).then_some(Message::Config(Config {
+        let period_ms = match asked_ms {
+            Some(asked_ms) if !wants_config => asked_ms,
+            _ => self.wanted.period_ms,
+        };
+        (say_hello || wants_config || asked_ms.is_some()).then_some(Message::Config(Config {
+            period_ms,
             say_hello,
-            ..self.wanted
+            running: self.wanted.running,
         }))
     }
 

@@ -20,8 +20,8 @@ use embedded_alloc::LlffHeap;
 use hark_node::{Node, Note, Outbox, Refusal, Settings};
 use hark_wire::Message;
 
-/// For the settings' list of faults and the words about a wrong one; after the
-/// start nothing is allocated.
+/// For the settings' list of faults, which the start and each new period copy,
+/// and the words about a wrong one. A reading allocates nothing.
 #[global_allocator]
 static HEAP: LlffHeap = LlffHeap::empty();
 

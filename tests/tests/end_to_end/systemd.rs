@@ -127,7 +127,7 @@ fn the_manager_hears_of_start_progress_reload_and_stop() -> Result<()> {
     let stamp = manager.next()?;
     ensure!(stamp.starts_with("MONOTONIC_USEC="), "{stamp}");
     manager.wait_for("READY=1")?;
-    hark.wait_for_stderr("reloaded")?;
+    hark.wait_for_stderr("serving by the new configuration")?;
 
     // What is wrong leaves hark as it is, and is said.
     fs::write(&config, format!("{good}\nbuad = 9600\n"))?;
