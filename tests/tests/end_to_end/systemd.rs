@@ -97,10 +97,11 @@ impl Manager {
                 self.heard.extend(text.lines().map(str::to_owned));
                 Ok(true)
             }
-            Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {
-                Ok(false)
-            }
-            Err(error) => Err(error.into()),
+            // A receive with a timeout is not resumed after a signal.
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => Ok(false),
+                _ => Err(error.into()),
+            },
         }
     }
 }
