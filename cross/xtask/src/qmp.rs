@@ -118,7 +118,11 @@ impl Qmp {
 }
 
 fn is_timeout(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut)
+    // A read with a timeout is not resumed after a signal.
+    matches!(
+        kind,
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+    )
 }
 
 /// The value of `00000000090303fc: 0x00000000`.

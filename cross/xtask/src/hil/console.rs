@@ -83,7 +83,10 @@ impl Console {
                 Ok(0) => bail!("the console is closed"),
                 Ok(length) => heard.extend_from_slice(&buffer[..length]),
                 Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                    ) => {}
                 Err(error) => return Err(error).context("reading"),
             }
             if let Some(answer) = parse(&String::from_utf8_lossy(&heard), end) {

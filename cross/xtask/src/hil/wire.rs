@@ -162,7 +162,8 @@ impl Port {
         match open.read(buffer) {
             Ok(0) => self.lose(),
             Ok(length) => return length,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => self.lose(),
         }
         0
@@ -178,7 +179,8 @@ impl Port {
         }
         match open.write(&self.pending) {
             Ok(written) => drop(self.pending.drain(..written)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => self.lose(),
         }
     }
