@@ -21,7 +21,11 @@ pub(super) fn node_log(stand: &mut Stand) -> Result<()> {
     stand.step(
         "wait",
         "a line of the node's own log, with its name",
-        |stand| stand.logged(from, &["node", node::NAME, "started as"]),
+        |stand| {
+            // It says so at each Hello that it is asked for; what it said at its
+            // start may have found no line.
+            stand.logged(from, &["node", node::NAME, "taken: a reading every"])
+        },
     )
 }
 
