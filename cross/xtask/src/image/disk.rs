@@ -9,7 +9,7 @@
 //! | `hark-data` | the rest | ext4: what outlives updates |
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -264,6 +264,13 @@ fn write_bundle(build: &Build, work: &Path, root: &Path, bundle: &Path) -> Resul
         build.board.name, build.version
     );
     fs::write(content.join("manifest.raucm"), manifest)?;
+    // rauc overwrites nothing, and this one may be of an earlier image.
+    match fs::remove_file(bundle) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("removing {}", bundle.display()));
+        }
+        _ => {}
+    }
     let mut rauc = command("rauc");
     rauc.arg("bundle")
         .arg("--cert")
