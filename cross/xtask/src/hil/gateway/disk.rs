@@ -21,6 +21,7 @@ use crate::hil::broker::free_port;
 use crate::hil::site::Site;
 use crate::hil::wait;
 use crate::hil::wire::End;
+use crate::process::output;
 use crate::qemu::{self, Machine};
 
 /// What `hark.service` reads.
@@ -104,7 +105,7 @@ impl Disk {
         let mut convert = Command::new("qemu-img");
         convert.args(["convert", "-f", "raw", "-O", "qcow2"]);
         convert.arg(self.flashed()).arg(self.disk());
-        succeed(convert)
+        output(convert).map(drop)
     }
 
     fn disk(&self) -> PathBuf {
@@ -318,20 +319,5 @@ fn make_key(key: &Path) -> Result<()> {
     let mut make = Command::new("ssh-keygen");
     make.args(["-q", "-t", "ed25519", "-N", "", "-C", "hark-hil", "-f"]);
     make.arg(key);
-    succeed(make)
-}
-
-fn succeed(mut command: Command) -> Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .output()
-        .with_context(|| format!("starting {program}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "{program}: {}: {}",
-        output.status,
-        said.trim()
-    );
-    Ok(())
+    output(make).map(drop)
 }
