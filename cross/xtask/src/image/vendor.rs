@@ -6,13 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::board::Architecture;
 use super::rootfs::{add_common, copy, site_settings, write};
 use super::{Build, recreate, source};
+use crate::cross_build::GLIBC_MAX;
 use crate::process::{command, run, target_dir, workspace_root};
-
-/// The oldest glibc that the cross-built binary runs on.
-const GLIBC_MIN: &str = "2.28";
 
 /// Builds the package and the tarball into `build.out`.
 pub(super) fn build(build: &Build) -> Result<()> {
@@ -84,11 +81,7 @@ fn write_package(build: &Build, tree: &Path, package: &Path) -> Result<()> {
 }
 
 fn control_text(build: &Build) -> String {
-    let libraries = match build.board.architecture {
-        Architecture::Aarch64 | Architecture::Armv7 => {
-            format!("libc6 (>= {GLIBC_MIN}), libgcc-s1 | libgcc1, systemd")
-        }
-    };
+    let libraries = format!("libc6 (>= {GLIBC_MAX}), libgcc-s1 | libgcc1, systemd");
     format!(
         "Package: hark\nVersion: {}\nArchitecture: {}\nMaintainer: hark <hark@localhost>\n\
          Depends: {libraries}\nSection: misc\nPriority: optional\n\
