@@ -46,6 +46,30 @@ pub(crate) struct Kernel {
     pub(crate) release: String,
 }
 
+impl Kernel {
+    /// The files of `modules` and of what they depend on, in the order of loading.
+    pub(crate) fn module_files(&self, modules: &[&str]) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for module in modules {
+            let mut show = command("/usr/sbin/modprobe");
+            show.arg("-d")
+                .arg(&self.root)
+                .args(["-S", &self.release, "--show-depends", module]);
+            // `insmod <path> [options]`; what is built in has no file.
+            for line in output(show)?.lines() {
+                let Some(path) = line.strip_prefix("insmod ") else {
+                    continue;
+                };
+                let path = fs::canonicalize(path.trim())?;
+                if !files.contains(&path) {
+                    files.push(path);
+                }
+            }
+        }
+        Ok(files)
+    }
+}
+
 /// The private apt state.
 pub(crate) struct Archive {
     folder: PathBuf,
@@ -347,14 +371,14 @@ mod tests {
 
     #[test]
     fn only_suites_of_the_hosts_release_are_taken_and_once() {
-        let uris = "'http://a/debian/dists/bookworm/InRelease' a_InRelease 0 \n\
-                    'http://a/debian/dists/bookworm/InRelease' a_InRelease 0 \n\
+        let uris = "'http://a/main/dists/bookworm/InRelease' a_InRelease 0 \n\
+                    'http://a/main/dists/bookworm/InRelease' a_InRelease 0 \n\
                     'http://b/security/dists/bookworm-security/InRelease' b_InRelease 0 \n\
                     'https://c/apt/dists/sdk-bookworm/InRelease' c_InRelease 0 \n\
                     'https://d/dists/bookwormish/InRelease' d_InRelease 0 \n";
         assert_eq!(
             source_lines(uris, "bookworm"),
-            "deb [arch=arm64] http://a/debian bookworm main\n\
+            "deb [arch=arm64] http://a/main bookworm main\n\
              deb [arch=arm64] http://b/security bookworm-security main\n"
         );
     }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::debian::{Archive, Dependencies, Kernel};
-use crate::process::{command, output, run};
+use crate::process::{command, run};
 
 /// Run as process 1.
 const INIT: &str = include_str!("init.sh");
@@ -106,23 +106,10 @@ fn copy_libraries(from: &Path, to: &Path) -> Result<()> {
 /// Copies the modules, and writes the order in which they load.
 fn copy_modules(kernel: &Kernel, to: &Path) -> Result<()> {
     let mut order: Vec<String> = Vec::new();
-    for module in MODULES {
-        let mut modprobe = command("/usr/sbin/modprobe");
-        modprobe.arg("-d").arg(&kernel.root);
-        modprobe.args(["-S", &kernel.release, "--show-depends", module]);
-        for line in output(modprobe)?.lines() {
-            // `insmod <path> [options]`; what is built in says `builtin <name>`.
-            let Some(path) = line.strip_prefix("insmod ") else {
-                continue;
-            };
-            let path = Path::new(path.trim());
-            let name = path.file_name().context("a module has a file name")?;
-            let name = name.to_string_lossy().into_owned();
-            if !order.contains(&name) {
-                copy(path, &to.join(&name))?;
-                order.push(name);
-            }
-        }
+    for path in kernel.module_files(&MODULES)? {
+        let name = path.file_name().context("a module has a file name")?;
+        copy(&path, &to.join(name))?;
+        order.push(name.to_string_lossy().into_owned());
     }
     fs::write(to.join("order"), order.join("\n") + "\n").context("writing the modules' order")
 }

@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 
-use super::rootfs::{copy, module_files, write};
+use super::rootfs::{copy, write};
 use super::{recreate, source};
 use crate::debian::{Archive, Dependencies, Kernel};
 use crate::process::{command, run};
@@ -31,7 +31,7 @@ pub(super) fn build(archive: &Archive, kernel: &Kernel, work: &Path, target: &Pa
     relink_shell(&root)?;
     copy(&source("initramfs-init"), &root.join("init"), 0o755)?;
     let mut order = String::new();
-    for module in module_files(kernel, &MODULES)? {
+    for module in kernel.module_files(&MODULES)? {
         let name = module.file_name().context("a module has a name")?;
         let inside = Path::new("/modules").join(name);
         copy(&module, &root.join(inside.strip_prefix("/")?), 0o644)?;

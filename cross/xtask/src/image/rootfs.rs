@@ -15,8 +15,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::contents::{MODULES, PACKAGES, PRUNED, PRUNED_PREFIXES, UDEV_RULES, UNWANTED_UNITS};
 use super::{Build, initramfs, recreate, source};
-use crate::debian::{Archive, Dependencies, Kernel};
-use crate::process::{command, output, run};
+use crate::debian::{Archive, Dependencies};
+use crate::process::{command, run};
 
 /// Makes the root file system of `build` and returns its squashfs.
 pub(super) fn build(build: &Build, archive: &Archive, work: &Path) -> Result<PathBuf> {
@@ -168,7 +168,7 @@ fn quiet_boot(root: &Path) -> Result<()> {
 fn add_kernel(archive: &Archive, work: &Path, root: &Path) -> Result<()> {
     let kernel = archive.kernel()?;
     copy(&kernel.image, &root.join("boot/vmlinuz"), 0o644)?;
-    for module in module_files(&kernel, &MODULES)? {
+    for module in kernel.module_files(&MODULES)? {
         let inside = module
             .strip_prefix(&kernel.root)
             .context("a module lies outside of the kernel's folder")?;
@@ -196,28 +196,6 @@ fn add_kernel(archive: &Archive, work: &Path, root: &Path) -> Result<()> {
         0o644,
     )?;
     initramfs::build(archive, &kernel, work, &root.join("boot/initrd.img"))
-}
-
-/// The files of `modules` and of what they depend on, in the order of loading.
-pub(super) fn module_files(kernel: &Kernel, modules: &[&str]) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for module in modules {
-        let mut show = command("/usr/sbin/modprobe");
-        show.arg("-d")
-            .arg(&kernel.root)
-            .args(["-S", &kernel.release, "--show-depends", module]);
-        // What is built in has no file.
-        for line in output(show)?.lines() {
-            let Some(path) = line.strip_prefix("insmod ") else {
-                continue;
-            };
-            let path = fs::canonicalize(path.trim())?;
-            if !files.contains(&path) {
-                files.push(path);
-            }
-        }
-    }
-    Ok(files)
 }
 
 /// Makes users and enables units, by the image's own systemd.
