@@ -8,6 +8,7 @@ mod cross_build;
 mod cross_test;
 mod debian;
 mod firmware;
+mod folder;
 mod fuzz;
 mod hil;
 mod image;

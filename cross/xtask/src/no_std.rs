@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::folder::recreate;
 use crate::process::{cargo, host, run, rustc, target_dir};
 
 /// What a `#![no_std]` crate without an allocator may link.
@@ -37,10 +38,7 @@ pub(crate) fn check_wire() -> Result<()> {
 
 /// Makes `to` a folder of links to the crates of `from` that [`CRATES`] names.
 fn link_core(from: &Path, to: &Path) -> Result<()> {
-    if to.exists() {
-        fs::remove_dir_all(to).with_context(|| format!("clearing {}", to.display()))?;
-    }
-    fs::create_dir_all(to).with_context(|| format!("creating {}", to.display()))?;
+    recreate(to)?;
     let mut linked = 0;
     for entry in fs::read_dir(from).with_context(|| format!("listing {}", from.display()))? {
         let name = entry?.file_name();

@@ -20,6 +20,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::folder::recreate;
 use crate::process::{self, command, output, rustc, target_dir};
 
 /// Prepare the toolchain for a target, and say where it is
@@ -159,12 +160,7 @@ fn copy_compiler(to: &Path) -> Result<()> {
     );
     println!("copying the compiler from {}", from.display());
     let unfinished = to.with_extension("unfinished");
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished)
-            .with_context(|| format!("clearing {}", unfinished.display()))?;
-    }
-    fs::create_dir_all(&unfinished)
-        .with_context(|| format!("creating {}", unfinished.display()))?;
+    recreate(&unfinished)?;
     let mut copy = command("cp");
     copy.args(["-R", "-p"])
         .args([from.join("bin"), from.join("lib")])

@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Build, recreate, rootfs, source, tools};
+use super::{Build, rootfs, source, tools};
 use crate::debian::{Archive, Dependencies};
+use crate::folder::recreate;
 use crate::packages;
 use crate::process::{command, run, target_dir};
 

@@ -10,8 +10,9 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 
 use super::rootfs::{copy, write};
-use super::{recreate, source};
+use super::source;
 use crate::debian::{Archive, Dependencies, Kernel};
+use crate::folder::recreate;
 use crate::process::{command, run};
 
 const MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "squashfs", "virtio_rng"];

@@ -14,8 +14,9 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::contents::{MODULES, PACKAGES, PRUNED, PRUNED_PREFIXES, UDEV_RULES, UNWANTED_UNITS};
-use super::{Build, initramfs, recreate, source};
+use super::{Build, initramfs, source};
 use crate::debian::{Archive, Dependencies};
+use crate::folder::recreate;
 use crate::process::{command, run};
 
 /// Makes the root file system of `build` and returns its squashfs.

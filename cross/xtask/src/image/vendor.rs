@@ -7,8 +7,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::rootfs::{add_common, copy, site_settings, write};
-use super::{Build, recreate, source};
+use super::{Build, source};
 use crate::cross_build::GLIBC_MAX;
+use crate::folder::recreate;
 use crate::process::{command, run, target_dir, workspace_root};
 
 /// Builds the package and the tarball into `build.out`.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::private_cargo;
+use crate::folder::recreate;
 use crate::process;
 
 /// The crate that cargo is asked to build; only its dependencies are kept.
@@ -75,12 +76,7 @@ fn is_bare(target: &str) -> bool {
 /// Copies what was built to `to`, which comes into being complete or not at all.
 fn install(built: &Path, to: &Path) -> Result<()> {
     let unfinished = to.with_extension("unfinished");
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished)
-            .with_context(|| format!("clearing {}", unfinished.display()))?;
-    }
-    fs::create_dir_all(&unfinished)
-        .with_context(|| format!("creating {}", unfinished.display()))?;
+    recreate(&unfinished)?;
     let own = format!("lib{}-", CRATE.replace('-', "_"));
     let mut copied = 0;
     for entry in fs::read_dir(built).with_context(|| format!("listing {}", built.display()))? {
