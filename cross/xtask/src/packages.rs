@@ -90,6 +90,8 @@ fn apt_get(is_root: bool, args: &[&str]) -> Command {
     let mut apt_get = command(if is_root { "env" } else { "sudo" });
     apt_get
         .args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"])
+        // Another one may be at work, such as the system's own upgrades.
+        .args(["-o", "DPkg::Lock::Timeout=300"])
         .args(args);
     apt_get
 }
