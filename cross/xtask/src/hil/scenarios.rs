@@ -71,7 +71,7 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
     },
     Scenario {
         name: "hang",
-        proves: "a model that hangs costs accuracy: fallback verdicts, and no reset",
+        proves: "a model that hangs costs accuracy: fallback verdicts, no reset, and it comes back",
         needs: &[Ability::Watchdog],
         boots: Boots::RamDisk,
         run: supervision::hang,

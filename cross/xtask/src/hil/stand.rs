@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::hil::broker::{Broker, Message};
 use crate::hil::gateway::{Ability, Disk, Emulated, Gateway, Real};
@@ -164,6 +165,20 @@ impl Stand {
             .wait(mark, &format!("an alert that is {state}"), |message| {
                 message.topic == topic && message.payload.contains(&format!("\"{state}\""))
             })
+    }
+
+    /// The line of hark's own event log that is this alert, if there is one.
+    pub(crate) fn alert_in_event_log(&mut self, alert: &Message) -> Result<Option<String>> {
+        let alert: Value = serde_json::from_str(&alert.payload).context("reading an alert")?;
+        let script = r#"grep -h '"event":"alert"' /var/lib/hark/events.jsonl* || true"#;
+        let log = self.gateway.shell(script)?;
+        let is_it = |line: &&str| {
+            let logged: Value = serde_json::from_str(line).unwrap_or_default();
+            ["sensor", "sequence", "timestamp_us", "state"]
+                .iter()
+                .all(|key| !alert[key].is_null() && logged[key] == alert[key])
+        };
+        Ok(log.lines().find(is_it).map(|line| line.trim().to_owned()))
     }
 
     /// Waits for a line of hark's log, beyond its first `from` bytes, that

@@ -1,6 +1,6 @@
 //! Verdicts and alerts reach those who wait for them.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::hil::stand::Stand;
 use crate::hil::wait;
@@ -60,6 +60,9 @@ pub(super) fn broker(stand: &mut Stand) -> Result<()> {
         stand.logged(from, &["WARN", "broker"])
     })?;
     let mark = stand.broker.mark()?;
+    // A real board remembers alerts of earlier runs.
+    let raised = r#"cat /var/lib/hark/events.jsonl* | grep -c '"state":"raised"' || true"#;
+    let before = count(&stand.gateway.shell(raised)?)?;
     stand.cause("let the bearing of the node's machine fail", |stand| {
         stand.node.start_faulty()
     })?;
@@ -67,10 +70,9 @@ pub(super) fn broker(stand: &mut Stand) -> Result<()> {
         "wait",
         "an alert without a broker: in hark's own log",
         |stand| {
-            let event = r#"grep '"state":"raised"' /var/lib/hark/events.jsonl || true"#;
-            wait::until("an alert in events.jsonl", || {
-                let alert = stand.gateway.shell(event)?;
-                Ok((!alert.is_empty()).then_some(alert))
+            wait::until("one more alert in events.jsonl", || {
+                let now = count(&stand.gateway.shell(raised)?)?;
+                Ok((now > before).then(|| format!("{now} after {before}")))
             })
         },
     )?;
@@ -80,11 +82,18 @@ pub(super) fn broker(stand: &mut Stand) -> Result<()> {
         "the alert arrives, none is lost",
         |stand| {
             stand.broker.restart()?;
-            Ok(stand.alert_after(mark, "raised")?.payload)
+            let alert = stand.alert_after(mark, "raised")?;
+            let logged = stand.alert_in_event_log(&alert)?;
+            logged.context("it is not the one in hark's log")
         },
     )?;
     stand.step("wait", "verdicts arrive again", |stand| {
         let mark = stand.broker.mark()?;
         stand.verdict_after(mark)
     })
+}
+
+fn count(text: &str) -> Result<u64> {
+    let counted = text.trim().parse();
+    counted.with_context(|| format!("counting alerts: {text}"))
 }
