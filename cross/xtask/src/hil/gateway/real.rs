@@ -8,6 +8,7 @@
 //! which writes nothing back first.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
@@ -22,12 +23,16 @@ const CONFIG: &str = "/etc/hark/hark.toml";
 /// The site's own, meanwhile; not in /etc, which an image may have read-only.
 const KEPT: &str = "/var/lib/hark-before-hil.toml";
 
+/// A vendor's system with all its services, off an SD card.
+const BOOT_LIMIT: Duration = Duration::from_secs(300);
+
 /// A board that is reached by SSH.
 pub(crate) struct Real {
     line: PathBuf,
     ssh: Ssh,
     site: Site,
     boot_id: String,
+    is_cut: bool,
     resets: usize,
 }
 
@@ -42,6 +47,9 @@ impl Real {
         let client = ssh.run("echo $SSH_CLIENT")?;
         let broker_host = client.split(' ').next().unwrap_or_default().to_owned();
         ensure!(!broker_host.is_empty(), "{host} sets no SSH_CLIENT");
+        println!(
+            "{host}: its {CONFIG} is kept as {KEPT}, and put back at the end or by the next run"
+        );
         Ok(Self {
             line: line.to_owned(),
             boot_id: ssh.boot_id()?,
@@ -52,6 +60,7 @@ impl Real {
                 broker_port,
                 ..Site::default()
             },
+            is_cut: false,
             resets: 0,
         })
     }
@@ -77,20 +86,26 @@ impl Gateway for Real {
     }
 
     fn power_on(&mut self) -> Result<()> {
-        self.ssh
-            .run(&format!("test -e {KEPT} || cp {CONFIG} {KEPT}"))?;
-        self.ssh.write(&self.site.to_toml(), CONFIG)?;
+        // After a cut it comes up by itself.
+        if !std::mem::take(&mut self.is_cut) {
+            self.ssh
+                .run(&format!("test -e {KEPT} || cp {CONFIG} {KEPT}"))?;
+            self.ssh.write(&self.site.to_toml(), CONFIG)?;
+            self.ssh.run("systemctl reboot").ok();
+        }
+        let (ssh, before) = (&self.ssh, &self.boot_id);
+        let now = wait::until_within(BOOT_LIMIT, "the board to boot", || {
+            Ok(ssh.boot_id().ok().filter(|now| now != before))
+        })?;
+        self.boot_id = now;
+        // For its summary, which the board's own unit does not ask for.
         self.ssh.restart_hark(CONFIG, "")
     }
 
     fn cut_power(&mut self) -> Result<()> {
+        self.is_cut = true;
         // The connection dies with the board, so its end says nothing.
         self.ssh.run("echo b > /proc/sysrq-trigger").ok();
-        let (ssh, before) = (&self.ssh, &self.boot_id);
-        let now = wait::until("the board to boot", || {
-            Ok(ssh.boot_id().ok().filter(|now| now != before))
-        })?;
-        self.boot_id = now;
         Ok(())
     }
 

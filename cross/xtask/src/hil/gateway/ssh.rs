@@ -9,6 +9,8 @@ use anyhow::{Context, Result, ensure};
 
 /// Settings of this boot only.
 const DROP_IN: &str = "/run/systemd/system/hark.service.d";
+/// Includes the exchange of keys, for which an emulated core takes seconds.
+const CONNECT_S: &str = "ConnectTimeout=30";
 /// A connection that says nothing for three of these is given up.
 const ALIVE_S: &str = "ServerAliveInterval=5";
 
@@ -92,19 +94,12 @@ impl Ssh {
         feed: impl FnOnce(&mut std::process::Child),
     ) -> Result<String> {
         let mut ssh = Command::new("ssh");
-        ssh.args([
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "ConnectTimeout=5",
-            "-o",
-            ALIVE_S,
-        ])
-        .args(&self.options)
-        .args([&self.host, script])
-        .stdin(input)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+        ssh.args(["-o", "BatchMode=yes", "-o", CONNECT_S, "-o", ALIVE_S])
+            .args(&self.options)
+            .args([&self.host, script])
+            .stdin(input)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut ssh = ssh.spawn().context("starting ssh")?;
         feed(&mut ssh);
         let output = ssh.wait_with_output().context("waiting for ssh")?;

@@ -78,9 +78,10 @@ pub(super) fn unplug(stand: &mut Stand) -> Result<()> {
         stand.logged(from, &["WARN", "line-1"])
     })?;
     stand.step("look for the device", "it is gone", |stand| {
-        stand
-            .gateway
-            .shell("! ls /dev/ttyUSB0 2>/dev/null && echo gone")
+        wait::until("no /dev/ttyUSB0", || {
+            let seen = stand.gateway.shell("ls /dev/ttyUSB0 2>/dev/null || true")?;
+            Ok(seen.is_empty().then(|| "gone".to_owned()))
+        })
     })?;
     let mark = stand.broker.mark()?;
     stand.step("plug it in again", "verdicts arrive again", |stand| {
