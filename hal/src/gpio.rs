@@ -63,7 +63,8 @@ pub enum GpioError {
 /// Which line of which chip, and what its levels mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputSettings {
-    /// The chip's device, such as `/dev/gpiochip0`, or its label.
+    /// The chip's device, such as `/dev/gpiochip0`; its label; or the name of the
+    /// device that it belongs to, such as `4804c000.gpio`, see [`gpio_owner`].
     pub chip: String,
     /// The line's offset on the chip.
     pub line: u32,
@@ -144,25 +145,41 @@ pub fn gpio_chips() -> Vec<String> {
     let describe = |path: PathBuf| {
         let known = Chip::from_path(&path).and_then(|chip| chip.info());
         match known {
-            Ok(info) => format!(
-                "{} ({}, {} lines)",
-                path.display(),
-                info.label,
-                info.num_lines
-            ),
+            Ok(info) => {
+                let owner = gpio_owner(&path).filter(|owner| *owner != info.label);
+                let owner = owner.map_or_else(String::new, |owner| format!(", {owner}"));
+                format!(
+                    "{} ({}{owner}, {} lines)",
+                    path.display(),
+                    info.label,
+                    info.num_lines
+                )
+            }
             Err(error) => format!("{} ({error})", path.display()),
         }
     };
     paths().into_iter().map(describe).collect()
 }
 
+/// The device that a chip belongs to, by the kernel's name of it: its address
+/// and kind, such as `4804c000.gpio`. Unlike number and label it does not depend
+/// on the order in which chips are found.
+pub fn gpio_owner(chip: &Path) -> Option<String> {
+    let link = Path::new("/sys/bus/gpio/devices").join(chip.file_name()?);
+    let owner = std::fs::canonicalize(link).ok()?;
+    Some(owner.parent()?.file_name()?.to_string_lossy().into_owned())
+}
+
 fn paths() -> Vec<PathBuf> {
     gpiocdev::chip::chips().unwrap_or_default()
 }
 
-/// The chip at a path, or the first one with a label.
+/// The chip at a path, or the first one with a label or of a device.
 fn find_chip(name: &str) -> Result<Chip, GpioError> {
-    let is_wanted = |chip: &Chip| chip.info().is_ok_and(|info| info.label == name);
+    let is_wanted = |chip: &Chip| {
+        chip.info().is_ok_and(|info| info.label == name)
+            || gpio_owner(chip.path()).is_some_and(|owner| owner == name)
+    };
     let found = if name.starts_with('/') {
         Chip::from_path(Path::new(name)).ok()
     } else {

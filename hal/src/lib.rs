@@ -29,7 +29,7 @@ pub use board::{
     WatchdogState, is_clock_synchronised, storage_of,
 };
 pub use clock::{Clock, wall_us};
-pub use gpio::{GpioError, Output, OutputSettings, gpio_chips};
+pub use gpio::{GpioError, Output, OutputSettings, gpio_chips, gpio_owner};
 pub use host::host_name;
 pub use ports::serial_ports;
 pub use pty::Pty;
