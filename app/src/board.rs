@@ -4,12 +4,14 @@
 //! | | at the start | in service | at an orderly stop | if the process dies |
 //! |---|---|---|---|---|
 //! | alarm | inactive | active while an alert stands or the pipeline is at fault | inactive | as the GPIO driver leaves it |
+//! | fail-safe alarm | active, until the watchdogs are first fed | the same | active | as the GPIO driver leaves it |
 //! | heartbeat | inactive | toggles each time the watchdogs are fed | inactive | stands still |
 //! | watchdog | starts | fed by progress | disarmed | resets the board |
 //!
-//! What a driver does with the line of a process that died differs: wire an
-//! alarm for the level of a dead gateway ([`Output`]). What fails in service is
-//! told once, and tried again.
+//! An alarm that is active low is fail-safe: it is held off only while hark says
+//! that all is well. What a driver does with the line of a process that died
+//! differs; the next hark makes it active again. What fails in service is told
+//! once, and tried again.
 
 mod supervisor;
 
@@ -17,7 +19,7 @@ pub use supervisor::{Supervisor, Watched};
 
 use crate::config::{Config, GpioConfig};
 use anyhow::Context;
-use hark_hal::{Output, OutputSettings, ServiceManager, Watchdog};
+use hark_hal::{Output, OutputSettings, ServiceManager, Watchdog, WatchdogError};
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -28,6 +30,8 @@ pub struct Board {
     heartbeat: Option<Output>,
     watchdog: Option<Watchdog>,
     service: ServiceManager,
+    /// The alarm stands whenever nobody says that all is well.
+    is_fail_safe: bool,
     is_alarm_on: bool,
     is_heartbeat_on: bool,
     /// Of alarm, heartbeat, watchdog and service manager: a failure was told,
@@ -49,17 +53,17 @@ impl Board {
     /// watched, and is not, is misconfigured.
     pub fn open(config: &Config) -> anyhow::Result<Self> {
         let gpio = &config.gpio;
-        let alarm = open_output(gpio, gpio.alarm_line, gpio.is_alarm_active_low);
+        let is_fail_safe = gpio.is_alarm_active_low;
+        let alarm = open_output(gpio, gpio.alarm_line, is_fail_safe);
         let heartbeat = open_output(gpio, gpio.heartbeat_line, false);
         let (alarm, heartbeat) = (
             alarm.context("gpio.alarm_line")?,
             heartbeat.context("gpio.heartbeat_line")?,
         );
+        let service = ServiceManager::from_environment();
         // The last, for it runs from here on.
+        let watchdog = open_watchdog(config, service).context("watchdog.device")?;
         let timeout = config.watchdog.timeout;
-        let open = |device: &std::path::PathBuf| Watchdog::open(device, timeout);
-        let watchdog = config.watchdog.device.as_ref().map(open).transpose();
-        let watchdog = watchdog.context("watchdog.device")?;
         if let Some(watchdog) = &watchdog
             && watchdog.timeout() != timeout
         {
@@ -70,8 +74,9 @@ impl Board {
             alarm,
             heartbeat,
             watchdog,
-            service: ServiceManager::from_environment(),
-            is_alarm_on: false,
+            service,
+            is_fail_safe,
+            is_alarm_on: is_fail_safe,
             is_heartbeat_on: false,
             told: [false; 4],
         })
@@ -96,6 +101,11 @@ impl Board {
         self.is_heartbeat_on = !self.is_heartbeat_on;
         let set = set(self.heartbeat.as_ref(), self.is_heartbeat_on);
         self.note(HEARTBEAT, set);
+    }
+
+    /// Whether the alarm stands until the pipeline has shown that it runs.
+    fn is_fail_safe(&self) -> bool {
+        self.is_fail_safe
     }
 
     fn set_alarm(&mut self, is_on: bool) {
@@ -128,17 +138,34 @@ impl Board {
         !*told
     }
 
-    /// Leaves the board after an orderly stop: outputs inactive, the watchdog
-    /// disarmed.
+    /// Leaves the board after an orderly stop: outputs inactive but for a fail-safe
+    /// alarm, the watchdog disarmed.
     pub fn release(mut self) {
-        let off = set(self.alarm.as_ref(), false);
-        self.note(ALARM, off);
+        let left = set(self.alarm.as_ref(), self.is_fail_safe);
+        self.note(ALARM, left);
         let off = set(self.heartbeat.as_ref(), false);
         self.note(HEARTBEAT, off);
         if let Some(watchdog) = self.watchdog.take() {
             let disarmed = watchdog.disarm();
             self.note(WATCHDOG, disarmed);
         }
+    }
+}
+
+/// The watchdog that the configuration names, started.
+///
+/// One that somebody else feeds, mostly systemd, is left to it where systemd
+/// watches this process in turn: that is a chain too.
+fn open_watchdog(config: &Config, service: ServiceManager) -> anyhow::Result<Option<Watchdog>> {
+    let Some(device) = &config.watchdog.device else {
+        return Ok(None);
+    };
+    match Watchdog::open(device, config.watchdog.timeout) {
+        Err(error @ WatchdogError::Busy { .. }) if service.watchdog().is_some() => {
+            tracing::warn!("{error}; it stays so, and systemd watches hark");
+            Ok(None)
+        }
+        opened => Ok(Some(opened?)),
     }
 }
 
@@ -159,5 +186,6 @@ fn open_output(
         line,
         is_active_low,
     };
-    Output::open(&settings, false).map(Some)
+    // Active low is fail-safe: what nobody drives is an alarm.
+    Output::open(&settings, is_active_low).map(Some)
 }

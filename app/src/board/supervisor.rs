@@ -69,6 +69,7 @@ impl Supervisor {
                 alarms,
                 reporter,
                 faults: Vec::new(),
+                has_fed: false,
                 status_at: None,
             };
             while !is_stopped.load(Ordering::Relaxed) {
@@ -102,6 +103,7 @@ struct Watch {
     reporter: Reporter,
     /// The loops that are stalled.
     faults: Vec<usize>,
+    has_fed: bool,
     status_at: Option<Instant>,
 }
 
@@ -117,8 +119,10 @@ impl Watch {
         for change in changes {
             self.tell(change);
         }
+        self.has_fed |= feeds;
+        let is_unproven = self.board.is_fail_safe() && !self.has_fed;
         self.board
-            .set_alarm(is_at_fault || self.alarms.standing() > 0);
+            .set_alarm(is_at_fault || is_unproven || self.alarms.standing() > 0);
         if feeds {
             self.board.feed();
         }
