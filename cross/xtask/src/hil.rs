@@ -22,7 +22,6 @@ mod stand;
 pub(crate) mod wait;
 mod wire;
 
-use std::collections::VecDeque;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -199,7 +198,7 @@ impl Run {
 
     /// Runs `chosen`, `jobs` at a time; the outcomes are in the order of ends.
     fn all(&self, chosen: &[&'static Scenario], jobs: usize) -> Vec<Outcome> {
-        let waiting: Mutex<VecDeque<_>> = Mutex::new(chosen.iter().copied().collect());
+        let waiting = Mutex::new(chosen.to_vec());
         let ended = Mutex::new(Vec::new());
         let work = || {
             while let Some(scenario) = next(&waiting) {
@@ -268,8 +267,10 @@ impl Run {
     }
 }
 
-fn next(waiting: &Mutex<VecDeque<&'static Scenario>>) -> Option<&'static Scenario> {
-    waiting.lock().expect("no holder panics").pop_front()
+/// The last first: those of the disk take the longest, and another job gets the
+/// quick ones done meanwhile.
+fn next(waiting: &Mutex<Vec<&'static Scenario>>) -> Option<&'static Scenario> {
+    waiting.lock().expect("no holder panics").pop()
 }
 
 /// What is large and of no interest once a scenario has passed.

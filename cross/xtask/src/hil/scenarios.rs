@@ -25,7 +25,7 @@ pub(crate) struct Scenario {
     pub(crate) run: fn(&mut Stand) -> Result<()>,
 }
 
-/// All of them; the order in which they run.
+/// All of them, the quick ones first.
 pub(crate) static SCENARIOS: [Scenario; 12] = [
     Scenario {
         name: "boot",
