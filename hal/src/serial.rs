@@ -77,6 +77,20 @@ pub enum SerialError {
         /// What the system says.
         cause: Errno,
     },
+    /// The port's driver has an RS-485 mode, and waits for other times in it.
+    #[error(
+        "the driver of {port} waits for {} ms before and {} ms after sending on RS-485, not for \
+         {} and {}: set `rs485_delay_before_ms` and `rs485_delay_after_ms` to what it does",
+        made.0, made.1, wanted.0, wanted.1
+    )]
+    Rs485Delays {
+        /// The port.
+        port: String,
+        /// What was asked for: before and after sending, ms.
+        wanted: (u32, u32),
+        /// What the driver has made of it.
+        made: (u32, u32),
+    },
     /// The line hung up: unplugged, or its driver is gone.
     #[error("{port} is gone")]
     Gone {
@@ -176,10 +190,7 @@ impl SerialLine {
         rustix::termios::ioctl_tiocnxcl(&fd)
             .map_err(|errno| SerialError::from_errno(port, errno))?;
         if let Some(rs485) = &settings.rs485 {
-            set_rs485(&fd, rs485).map_err(|cause| SerialError::Rs485 {
-                port: port.clone(),
-                cause,
-            })?;
+            set_rs485(port, &fd, rs485)?;
         }
         Ok(Self {
             port: port.clone(),
@@ -274,26 +285,52 @@ impl AsFd for SerialLine {
     }
 }
 
-fn set_rs485(fd: &OwnedFd, rs485: &Rs485) -> Result<(), Errno> {
+fn set_rs485(port: &str, fd: &OwnedFd, rs485: &Rs485) -> Result<(), SerialError> {
+    let wanted = rs485_mode(rs485);
+    let mut made = wanted;
+    ioctl::serial_set_rs485(fd, &mut made).map_err(|cause| SerialError::Rs485 {
+        port: port.to_owned(),
+        cause,
+    })?;
+    check_rs485(port, &wanted, &made)
+}
+
+fn rs485_mode(rs485: &Rs485) -> ioctl::SerialRs485 {
     let rts = if rs485.is_rts_on_send {
         ioctl::SER_RS485_RTS_ON_SEND
     } else {
         ioctl::SER_RS485_RTS_AFTER_SEND
     };
-    let mut mode = ioctl::SerialRs485 {
+    ioctl::SerialRs485 {
         flags: ioctl::SER_RS485_ENABLED | rts,
         delay_rts_before_send: rs485.delay_before_ms,
         delay_rts_after_send: rs485.delay_after_ms,
         ..ioctl::SerialRs485::default()
-    };
-    let wanted = mode.flags;
-    ioctl::serial_set_rs485(fd, &mut mode)?;
-    // A driver that knows only one polarity takes the other for its own.
-    if mode.flags & wanted == wanted {
-        Ok(())
-    } else {
-        Err(Errno::OPNOTSUPP)
     }
+}
+
+/// Holds what the driver has made of a mode against what was wanted: one that
+/// knows only one polarity takes the other for its own, and one without timers
+/// makes the delays zero.
+fn check_rs485(
+    port: &str,
+    wanted: &ioctl::SerialRs485,
+    made: &ioctl::SerialRs485,
+) -> Result<(), SerialError> {
+    let port = port.to_owned();
+    if made.flags & wanted.flags != wanted.flags {
+        let cause = Errno::OPNOTSUPP;
+        return Err(SerialError::Rs485 { port, cause });
+    }
+    let delays = |mode: &ioctl::SerialRs485| {
+        let after = mode.delay_rts_after_send;
+        (mode.delay_rts_before_send, after)
+    };
+    let (wanted, made) = (delays(wanted), delays(made));
+    if made != wanted {
+        return Err(SerialError::Rs485Delays { port, wanted, made });
+    }
+    Ok(())
 }
 
 fn lock_and_set(settings: &SerialSettings) -> Result<serialport::TTYPort, SerialError> {
@@ -317,4 +354,40 @@ fn lock_and_set(settings: &SerialSettings) -> Result<serialport::TTYPort, Serial
             },
             _ => refused(error.description),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_driver_makes_of_an_rs485_mode_is_held_against_what_was_wanted() {
+        let wanted = rs485_mode(&Rs485 {
+            is_rts_on_send: true,
+            delay_before_ms: 2,
+            delay_after_ms: 5,
+        });
+        let check = |made: ioctl::SerialRs485| {
+            let checked = check_rs485("/dev/ttyS1", &wanted, &made);
+            checked.err().map(|error| error.to_string())
+        };
+        assert_eq!(check(wanted), None);
+        let other = check(ioctl::SerialRs485 {
+            flags: ioctl::SER_RS485_ENABLED | ioctl::SER_RS485_RTS_AFTER_SEND,
+            ..wanted
+        });
+        assert!(other.unwrap().contains("`rs485 = false`"));
+        let dropped = check(ioctl::SerialRs485 {
+            delay_rts_after_send: 0,
+            ..wanted
+        });
+        let said = dropped.unwrap();
+        assert!(said.contains("2 ms before and 0 ms after"), "{said}");
+        assert!(said.contains("not for 2 and 5"), "{said}");
+        let shorter = check(ioctl::SerialRs485 {
+            delay_rts_before_send: 1,
+            ..wanted
+        });
+        assert!(shorter.unwrap().contains("1 ms before"));
+    }
 }
