@@ -219,6 +219,18 @@ impl SerialLine {
             })
     }
 
+    /// Lowers RTS, which opening a port raises.
+    ///
+    /// Where RTS switches the transceiver of a half-duplex line and the driver does
+    /// not know, a raised RTS keeps everybody else from speaking.
+    ///
+    /// # Errors
+    /// The system's: a pseudo terminal has no RTS.
+    pub fn lower_rts(&mut self) -> io::Result<()> {
+        let lowered = self._lock.write_request_to_send(false);
+        lowered.map_err(io::Error::from)
+    }
+
     /// The path under which the port was opened.
     pub fn port(&self) -> &str {
         &self.port

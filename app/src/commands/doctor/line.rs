@@ -2,7 +2,8 @@
 //!
 //! It only listens: nothing is sent, and the port stays open from the first
 //! setting to the last, because closing it would drop DTR and so reset many a
-//! node. A line that stays silent at the first setting is silent at all of them,
+//! node. RTS is lowered, unless the driver switches it (RS-485): raised, it may hold
+//! a transceiver to sending. A line that stays silent at the first setting is silent at all of them,
 //! since a wrong baud rate turns what is said into other bytes and not into
 //! none. The first setting whose bytes are conclusive ends the search.
 
@@ -111,6 +112,10 @@ pub(super) fn listen(
 ) -> Result<LineReport, SerialError> {
     let first = settings.first().expect("there is a setting to try");
     let mut line = SerialLine::open(first)?;
+    if first.rs485.is_none() {
+        // A port without RTS has none that is raised.
+        line.lower_rts().ok();
+    }
     let mut report = LineReport {
         port: first.port.clone(),
         heard: Vec::new(),

@@ -32,8 +32,9 @@ pub(super) fn judge(report: &LineReport) -> Finding {
     );
     match &best.heard {
         Heard::Silence => finding.problem(
-            "is the node powered, its TX on this RX, its ground on this ground? An instrument that \
-             is asked (Modbus) says nothing by itself",
+            "is the node powered, its TX on this RX, its ground on this ground? A transceiver that \
+             RTS switches (RS-485) may need `rs485 = true` in the source, named by --config. An \
+             instrument that is asked (Modbus) says nothing by itself",
         ),
         Heard::Noise { .. } => finding.problem(
             "no setting makes sense of it: swapped RS-485 wires, an inverted or floating line, or \
