@@ -30,7 +30,7 @@ pub use board::{
 };
 pub use clock::{Clock, wall_us};
 pub use gpio::{GpioError, Output, OutputSettings, gpio_chips, gpio_owner};
-pub use host::host_name;
+pub use host::{host_name, user_name};
 pub use ports::serial_ports;
 pub use pty::Pty;
 pub use realtime::{

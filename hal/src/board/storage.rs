@@ -1,5 +1,6 @@
 //! The file system that a folder lies on.
 
+use rustix::fs::Access;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,10 @@ pub struct Storage {
     pub kind: String,
     /// Whether nothing can be written.
     pub is_read_only: bool,
+    /// Whether the path, or what there is of it, is a folder.
+    pub is_folder: bool,
+    /// Whether this user may make files in it.
+    pub is_writable: bool,
     /// What an ordinary user may still write, bytes.
     pub free_bytes: u64,
     /// Its size, bytes.
@@ -35,6 +40,8 @@ pub fn storage_of(path: &Path) -> io::Result<Storage> {
         is_read_only: status
             .f_flag
             .contains(rustix::fs::StatVfsMountFlags::RDONLY),
+        is_folder: path.is_dir(),
+        is_writable: rustix::fs::access(&path, Access::WRITE_OK | Access::EXEC_OK).is_ok(),
         free_bytes: status.f_bavail.saturating_mul(status.f_frsize),
         total_bytes: status.f_blocks.saturating_mul(status.f_frsize),
     })

@@ -136,6 +136,20 @@ fn a_folder_that_is_not_there_yet_has_its_parents_file_system() {
     let storage = storage_of(&root.path().join("not/yet")).unwrap();
     assert!(storage.total_bytes >= storage.free_bytes);
     assert!(!storage.is_read_only);
+    assert!(storage.is_folder);
+    assert!(storage.is_writable);
+}
+
+#[test]
+fn a_file_is_no_folder_and_a_closed_folder_is_not_writable() {
+    let root = TempDir::new().unwrap();
+    let file = root.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(!storage_of(&file).unwrap().is_folder);
+    // Even root may make no files below `/proc/self`.
+    let closed = storage_of(Path::new("/proc/self")).unwrap();
+    assert!(closed.is_folder);
+    assert!(!closed.is_writable);
 }
 
 #[test]

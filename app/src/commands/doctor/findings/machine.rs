@@ -2,7 +2,7 @@
 
 use super::Finding;
 use crate::config::{Clock, Config};
-use hark_hal::{Board, Core};
+use hark_hal::{Board, Core, RealtimeError};
 
 /// Below this a log and a buffer of a day do not fit, bytes.
 const FREE_BYTES_FEW: u64 = 256 << 20;
@@ -104,7 +104,8 @@ pub(super) fn memory(board: &Board) -> Option<Finding> {
     })
 }
 
-/// Asks for what `[threads]` wishes, on a thread of its own that then ends.
+/// Asks for what `[threads]` wishes, on a thread of its own that then ends. What
+/// this user is not permitted hark's service may be: its unit grants it.
 pub(super) fn realtime(config: &Config) -> Finding {
     let wishes = config.threads.clone();
     if wishes == hark_hal::Realtime::default() {
@@ -116,12 +117,31 @@ pub(super) fn realtime(config: &Config) -> Finding {
         refused
     });
     let refused = asked.join().expect("asking the kernel does not panic");
+    judge_realtime(&refused, &hark_hal::user_name())
+}
+
+fn judge_realtime(refused: &[RealtimeError], user: &str) -> Finding {
     let advice: Vec<String> = refused.iter().map(ToString::to_string).collect();
-    if advice.is_empty() {
-        Finding::ok("realtime", "everything that `[threads]` wishes is granted")
+    let advice = advice.join("; ");
+    let is_permission =
+        |error: &RealtimeError| matches!(error, RealtimeError::PermissionDenied { .. });
+    if refused.is_empty() {
+        return Finding::ok(
+            "realtime",
+            format!("everything that `[threads]` wishes is granted to {user}"),
+        );
+    }
+    let finding = Finding::ok(
+        "realtime",
+        format!("not all that `[threads]` wishes is granted to {user}"),
+    );
+    if refused.iter().all(is_permission) {
+        finding.note(format!(
+            "{advice}. The unit hark.service grants it to its own user (LimitRTPRIO=, \
+             LimitMEMLOCK=), whoever asks here"
+        ))
     } else {
-        Finding::ok("realtime", "not all that `[threads]` wishes is granted")
-            .problem(advice.join("; "))
+        finding.problem(advice)
     }
 }
 
@@ -134,18 +154,26 @@ pub(super) fn storage(config: &Config) -> Finding {
                 .problem("`device.data_dir` must be a folder that can be written to");
         }
     };
+    let user = hark_hal::user_name();
     let (free, total) = (storage.free_bytes >> 20, storage.total_bytes >> 20);
     let finding = Finding::ok(
         "storage",
         format!(
-            "{} on {} ({}), {free} of {total} MiB free",
+            "{} on {} ({}), {free} of {total} MiB free, asked as {user}",
             folder.display(),
             storage.mounted_at.display(),
             storage.kind
         ),
     );
-    if storage.is_read_only {
+    if !storage.is_folder {
+        finding.problem("`device.data_dir` must be a folder, and there is something else")
+    } else if storage.is_read_only {
         finding.problem("it is mounted read-only: point `device.data_dir` to a data partition")
+    } else if !storage.is_writable {
+        finding.problem(format!(
+            "{user} may not write to it; if hark runs as another user, ask as that one: `sudo -u \
+             hark hark doctor`"
+        ))
     } else if storage.free_bytes < FREE_BYTES_MIN {
         finding.problem(format!("hark needs {} MiB", FREE_BYTES_MIN >> 20))
     } else if storage.free_bytes < FREE_BYTES_FEW {
@@ -209,6 +237,42 @@ mod tests {
         assert!(runs("armv7l", "armv7-unknown-linux-gnueabihf"));
         assert!(!runs("armv7l", "aarch64-unknown-linux-gnu"));
         assert!(!runs("x86_64", "aarch64-unknown-linux-gnu"));
+    }
+
+    #[test]
+    fn a_permission_is_a_note_that_names_the_user_and_a_core_is_a_problem() {
+        let denied = RealtimeError::PermissionDenied {
+            call: "mlockall",
+            needs: "LimitMEMLOCK=",
+        };
+        let absent = RealtimeError::NoSuchCore {
+            core: 7,
+            allowed: vec![0],
+        };
+        let check = |refused: &[RealtimeError], state| {
+            let finding = judge_realtime(refused, "pi");
+            assert_eq!(finding.state, state, "{finding:?}");
+            assert!(finding.says.ends_with("granted to pi"), "{}", finding.says);
+        };
+        check(&[], State::Ok);
+        check(std::slice::from_ref(&denied), State::Note);
+        check(&[denied, absent], State::Problem);
+    }
+
+    #[test]
+    fn a_data_folder_that_is_a_file_or_closed_is_a_problem() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let check = |folder: &std::path::Path, advice: &str| {
+            let text = format!("device.data_dir = {:?}", folder.display().to_string());
+            let finding = storage(&Config::of_text(&text).unwrap());
+            assert_eq!(finding.state, State::Problem, "{finding:?}");
+            let said = finding.advice.unwrap();
+            assert!(said.contains(advice), "{said}");
+        };
+        check(&file, "must be a folder");
+        check(std::path::Path::new("/proc/self"), "may not write to it");
     }
 
     #[test]
