@@ -45,6 +45,11 @@ pub struct WatchdogState {
     pub timeout_s_max: Option<u32>,
     /// Whether somebody feeds it now.
     pub is_active: bool,
+    /// The program that has it open, such as `systemd`; none if nobody has, or if
+    /// it is another user's.
+    pub holder: Option<String>,
+    /// Whether it cannot be stopped any more once it runs.
+    pub has_no_way_out: bool,
     /// Whether the last start was its doing.
     pub has_reset_the_machine: bool,
 }
@@ -109,8 +114,13 @@ impl Board {
             let text = |name: &str| read_text(&folder.join(name));
             let seconds = |name: &str| text(name)?.parse().ok().filter(|s| *s > 0);
             let boot_status = text("bootstatus").and_then(|status| status.parse::<u32>().ok());
+            let path = format!("/dev/watchdog{number}");
+            let old_name = (number == 0).then_some("/dev/watchdog");
+            let names: Vec<&str> = [path.as_str()].into_iter().chain(old_name).collect();
             WatchdogState {
-                path: format!("/dev/watchdog{number}"),
+                holder: self.holder(&names),
+                has_no_way_out: text("nowayout").as_deref() == Some("1"),
+                path,
                 identity: text("identity"),
                 timeout_s: seconds("timeout"),
                 timeout_s_max: seconds("max_timeout"),
@@ -120,6 +130,29 @@ impl Board {
             }
         };
         folders.into_iter().map(watchdog).collect()
+    }
+}
+
+/// The most processes, and open files of one, that are looked through.
+const PROCESSES_MAX: usize = 4096;
+
+impl Board {
+    /// The program that has a device of these names open.
+    fn holder(&self, names: &[&str]) -> Option<String> {
+        let is_one = |file: &fs::DirEntry| {
+            let target = fs::read_link(file.path());
+            target.is_ok_and(|target| names.iter().any(|name| target == Path::new(name)))
+        };
+        let processes = fs::read_dir(self.path("/proc")).ok()?.flatten();
+        let mut processes = processes.take(PROCESSES_MAX).map(|process| process.path());
+        let holder = processes.find(|process| {
+            let files = fs::read_dir(process.join("fd")).into_iter().flatten();
+            files
+                .flatten()
+                .take(PROCESSES_MAX)
+                .any(|file| is_one(&file))
+        })?;
+        read_text(&holder.join("comm"))
     }
 }
 

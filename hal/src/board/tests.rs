@@ -95,9 +95,41 @@ fn a_watchdog_says_what_it_is_without_being_opened() {
         timeout_s: Some(15),
         timeout_s_max: None,
         is_active: false,
+        holder: None,
+        has_no_way_out: false,
         has_reset_the_machine: true,
     };
     assert_eq!(board.watchdogs(), [expected]);
+}
+
+#[test]
+fn a_watchdog_says_who_holds_it_and_whether_it_can_be_stopped() {
+    let class = "sys/class/watchdog";
+    let (root, board) = machine(&[
+        (&format!("{class}/watchdog0/state"), "active\n"),
+        (&format!("{class}/watchdog0/nowayout"), "1\n"),
+        (&format!("{class}/watchdog1/state"), "active\n"),
+        (&format!("{class}/watchdog1/nowayout"), "0\n"),
+        ("proc/1/comm", "systemd\n"),
+        ("proc/1/fd/x", ""),
+        ("proc/17/comm", "hark\n"),
+        ("proc/17/fd/x", ""),
+    ]);
+    for (link, target) in [
+        ("proc/1/fd/5", "/dev/watchdog"),
+        ("proc/17/fd/3", "/dev/null"),
+        ("proc/17/fd/4", "/dev/watchdog1"),
+    ] {
+        symlink(target, root.path().join(link)).unwrap();
+    }
+    let found = board.watchdogs();
+    let [first, second] = &found[..] else {
+        panic!("two watchdogs, found {found:?}")
+    };
+    assert_eq!(first.holder.as_deref(), Some("systemd"));
+    assert!(first.has_no_way_out);
+    assert_eq!(second.holder.as_deref(), Some("hark"));
+    assert!(!second.has_no_way_out);
 }
 
 /// The hardware's driver is found above the kernel's own serial layer.

@@ -69,7 +69,7 @@ pub(super) fn findings(config: &Config, board: &Board) -> Vec<Finding> {
     all.push(realtime(config));
     all.extend(serial(board));
     all.extend(gpio(board));
-    all.extend(watchdogs(board));
+    all.extend(watchdogs(config, board));
     all.push(storage(config));
     all.push(clock(config));
     all.push(delegates(config, board));

@@ -8,6 +8,12 @@ use std::path::Path;
 /// An adapter that gathers for longer than this costs a noticeable part of a
 /// deadline; the FTDI driver's default is 16 ms.
 const LATENCY_MS_MAX: u32 = 2;
+/// What the kernel calls a running hark.
+const OWN_NAME: &str = "hark";
+/// What to do about a watchdog that another program feeds, mostly systemd.
+const ONE_FEEDS: &str = "if it is systemd, either leave it that watchdog (`watchdog.device = \"\"`; hark \
+    is watched by systemd then) or put `[Manager]` and `RuntimeWatchdogSec=0` into \
+    /etc/systemd/system.conf.d/hark.conf and restart";
 /// Where vendors put the libraries that reach an NPU: NXP's eIQ (VX and Neutron),
 /// Debian's mesa-teflon-delegate, Google's Edge TPU.
 const DELEGATES: &[&str] = &[
@@ -72,7 +78,7 @@ pub(super) fn gpio(board: &Board) -> Vec<Finding> {
     chips.iter().map(chip).collect()
 }
 
-pub(super) fn watchdogs(board: &Board) -> Vec<Finding> {
+pub(super) fn watchdogs(config: &Config, board: &Board) -> Vec<Finding> {
     let dogs = board.watchdogs();
     if dogs.is_empty() {
         let finding = Finding::ok("watchdog", "none");
@@ -81,10 +87,19 @@ pub(super) fn watchdogs(board: &Board) -> Vec<Finding> {
              helps against a hung hark, not against a hung kernel",
         )];
     }
-    dogs.iter().map(watchdog).collect()
+    let wanted = config.watchdog.device.as_deref();
+    dogs.iter()
+        .map(|dog| watchdog(dog, wanted.is_some_and(|device| is_named(dog, device))))
+        .collect()
 }
 
-fn watchdog(dog: &WatchdogState) -> Finding {
+/// `/dev/watchdog` is the old name of the first one.
+fn is_named(dog: &WatchdogState, device: &Path) -> bool {
+    let is_first = dog.path == "/dev/watchdog0";
+    device == Path::new(&dog.path) || (is_first && device == Path::new("/dev/watchdog"))
+}
+
+fn watchdog(dog: &WatchdogState, is_configured: bool) -> Finding {
     let mut says = dog.path.clone();
     if let Some(identity) = &dog.identity {
         says += &format!(" {identity:?}");
@@ -95,12 +110,25 @@ fn watchdog(dog: &WatchdogState) -> Finding {
     if let Some(most) = dog.timeout_s_max {
         says += &format!(" of at most {most} s");
     }
+    if let Some(holder) = &dog.holder {
+        says += &format!(", fed by {holder}");
+    }
     let finding = Finding::ok("watchdog", says);
-    if dog.has_reset_the_machine {
+    let holder = dog.holder.as_deref();
+    if is_configured && holder.is_some_and(|holder| holder != OWN_NAME) {
+        finding.problem(format!("only one program can feed it; {ONE_FEEDS}"))
+    } else if dog.has_reset_the_machine {
         finding.note("the last start was its doing: something hung")
-    } else if dog.is_active {
-        finding
-            .note("somebody feeds it already, systemd perhaps (RuntimeWatchdogSec=): only one can")
+    } else if dog.is_active && holder.is_none() {
+        finding.note(format!(
+            "it runs, and this user does not see who feeds it (root does). If it is not hark: only \
+             one program can; {ONE_FEEDS}"
+        ))
+    } else if dog.has_no_way_out {
+        finding.note(
+            "nothing stops it once it runs (`nowayout`): the board is reset, too, when hark is \
+             stopped and not started again in time",
+        )
     } else {
         finding
     }
@@ -163,15 +191,53 @@ mod tests {
             timeout_s: Some(30),
             timeout_s_max: Some(2046),
             is_active: false,
+            holder: None,
+            has_no_way_out: false,
             has_reset_the_machine: false,
         };
-        let quiet = watchdog(&dog);
+        let quiet = watchdog(&dog, true);
         assert_eq!(quiet.state, State::Ok);
         assert_eq!(
             quiet.says,
             "/dev/watchdog0 \"i6300ESB timer\", set to 30 s of at most 2046 s"
         );
+        dog.has_no_way_out = true;
+        let advice = watchdog(&dog, true).advice.unwrap();
+        assert!(advice.contains("nowayout"), "{advice}");
         dog.has_reset_the_machine = true;
-        assert_eq!(watchdog(&dog).state, State::Note);
+        let advice = watchdog(&dog, true).advice.unwrap();
+        assert!(advice.contains("the last start"), "{advice}");
+    }
+
+    #[test]
+    fn a_configured_watchdog_that_another_feeds_is_a_problem() {
+        let mut dog = WatchdogState {
+            path: "/dev/watchdog0".to_owned(),
+            identity: None,
+            timeout_s: None,
+            timeout_s_max: None,
+            is_active: true,
+            holder: Some("systemd".to_owned()),
+            has_no_way_out: false,
+            has_reset_the_machine: false,
+        };
+        let held = watchdog(&dog, true);
+        assert_eq!(held.state, State::Problem);
+        assert!(held.says.ends_with("fed by systemd"), "{}", held.says);
+        let advice = held.advice.unwrap();
+        assert!(advice.contains("RuntimeWatchdogSec=0"), "{advice}");
+        assert_eq!(watchdog(&dog, false).state, State::Ok);
+        dog.holder = Some("hark".to_owned());
+        assert_eq!(watchdog(&dog, true).state, State::Ok);
+        // Who it is nobody but root sees: hark, perhaps.
+        dog.holder = None;
+        assert_eq!(watchdog(&dog, true).state, State::Note);
+        for (device, is_its_name) in [
+            ("/dev/watchdog0", true),
+            ("/dev/watchdog", true),
+            ("/dev/watchdog1", false),
+        ] {
+            assert_eq!(is_named(&dog, Path::new(device)), is_its_name, "{device}");
+        }
     }
 }
