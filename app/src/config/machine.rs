@@ -1,7 +1,8 @@
 //! Which machine a configuration is for: `[board]`.
 //!
-//! Nothing of it changes how hark runs. `hark check` and `hark doctor` hold it
-//! against the machine they run on, and whoever builds and flashes reads it.
+//! Nothing of it changes how hark runs. `hark check` and `hark doctor` hold
+//! `compatible` against the machine they run on, and the doctor also `target`;
+//! the rest is for whoever builds and flashes.
 
 use super::section::Section;
 use std::path::PathBuf;
@@ -21,7 +22,8 @@ pub struct BoardConfig {
     pub glibc: Option<String>,
     /// The device that is flashed, such as `/dev/mmcblk0`.
     pub storage: Option<String>,
-    /// The library that brings models to the NPU or GPU.
+    /// The library that brings models to the NPU or GPU; the doctor looks for it,
+    /// and no runtime of this build uses one.
     pub delegate: Option<PathBuf>,
 }
 

@@ -6,11 +6,11 @@ use hark_hal::Board;
 use std::path::Path;
 
 /// What `board` lacks of what `config` names: the board itself, its cores, ports,
-/// GPIO chip, watchdog and delegate.
+/// GPIO chip and watchdog. A delegate is not asked for: no runtime of this build
+/// has one.
 pub(crate) fn missing(config: &Config, board: &Board) -> Vec<ConfigError> {
     let remarks = [
         wrong_board(config, board),
-        missing_delegate(config, board),
         missing_core(config, board),
         missing_chip(config, board),
         missing_watchdog(config, board),
@@ -36,12 +36,6 @@ fn wrong_board(config: &Config, board: &Board) -> Option<ConfigError> {
     };
     let message = format!("another board: {found}, not {}", wanted.join(" or "));
     Some(config.remark("board.compatible", message))
-}
-
-fn missing_delegate(config: &Config, board: &Board) -> Option<ConfigError> {
-    let path = config.board.delegate.as_deref()?;
-    let message = format!("no delegate library {}", path.display());
-    (!board.has(path)).then(|| config.remark("board.delegate", message))
 }
 
 fn missing_core(config: &Config, board: &Board) -> Option<ConfigError> {
@@ -134,7 +128,6 @@ mod tests {
             ("sys/class/watchdog/watchdog0/max_timeout", "15\n"),
             ("dev/watchdog", ""),
             ("dev/serial0", ""),
-            ("usr/lib/libx.so", ""),
             (&format!("{sys}/cpu0/x"), ""),
             (&format!("{sys}/cpu3/x"), ""),
         ];
@@ -164,7 +157,7 @@ mod tests {
     fn what_is_there_is_not_missing() {
         check("", &[]);
         check(
-            "board.compatible = [\"brcm,bcm2711\"]\nboard.delegate = \"/usr/lib/libx.so\"\n\
+            "board.compatible = [\"brcm,bcm2711\"]\nboard.delegate = \"/usr/lib/no.so\"\n\
              threads.cores = \"3\"\nwatchdog.device = \"/dev/watchdog0\"\n\
              [[sources]]\nname = \"a\"\nkind = \"serial\"\nport = \"/dev/serial0\"\n",
             &[],
@@ -180,10 +173,6 @@ mod tests {
                 "board.compatible",
                 "this is Raspberry Pi 4 Model B (raspberrypi,4-model-b, ",
             )],
-        );
-        check(
-            "board.delegate = \"/usr/lib/liby.so\"",
-            &[("board.delegate", "no delegate library /usr/lib/liby.so")],
         );
         check(
             "threads.cores = \"3,4-7\"",

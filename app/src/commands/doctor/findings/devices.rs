@@ -150,6 +150,7 @@ pub(super) fn delegates(config: &Config, board: &Board) -> Finding {
         Finding::ok("delegate", "no library: models run on the CPU")
     } else {
         Finding::ok("delegate", found.join(", "))
+            .note("no runtime of this build has a delegate yet: models run on the CPU")
     }
 }
 
@@ -239,5 +240,17 @@ mod tests {
         ] {
             assert_eq!(is_named(&dog, Path::new(device)), is_its_name, "{device}");
         }
+    }
+
+    #[test]
+    fn a_delegate_is_no_problem_whether_it_is_there_or_not() {
+        let root = tempfile::tempdir().unwrap();
+        let config = Config::of_text("board.delegate = \"/lib.so\"").unwrap();
+        let board = Board::below(root.path());
+        assert_eq!(delegates(&config, &board).state, State::Ok);
+        std::fs::write(root.path().join("lib.so"), "").unwrap();
+        let there = delegates(&config, &board);
+        assert_eq!(there.state, State::Note);
+        assert!(there.advice.unwrap().contains("on the CPU"));
     }
 }
