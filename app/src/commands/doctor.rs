@@ -24,6 +24,7 @@ use entry::source_entry;
 use findings::{State, findings};
 use hark_hal::{Board, SerialPort};
 use line::{PATIENCE, listen, setting_text, settings_to_try};
+use missing::is_same_file;
 use report::{Report, judge, print};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -97,7 +98,7 @@ fn examine_line(
     shutdown: &Shutdown,
 ) -> anyhow::Result<Report> {
     let configured = config.sources.iter().find_map(|source| match &source.link {
-        Link::Serial(link) if link.port == port => Some(serial_settings(link)),
+        Link::Serial(link) if is_same_file(&link.port, port) => Some(serial_settings(link)),
         _ => None,
     });
     let settings = settings_to_try(port, configured.as_ref());

@@ -1,6 +1,6 @@
 //! Who the machine is: its names, its kernel, its cores and its memory.
 
-use super::{Board, numbered, read_text};
+use super::{Board, ENTRIES_MAX, numbered, read_text};
 
 /// What the firmware calls the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,8 +76,12 @@ impl Board {
         }
     }
 
-    /// The cores that the kernel knows, in order.
+    /// The cores that run, in order; where the kernel does not say which do, those
+    /// that there are.
     pub fn cores(&self) -> Vec<Core> {
+        let online = self.text("/sys/devices/system/cpu/online");
+        let online = online.as_deref().and_then(indices);
+        let runs = |index: &usize| online.as_ref().is_none_or(|online| online.contains(index));
         let folders = numbered(&self.path("/sys/devices/system/cpu"), "cpu");
         let core = |(index, folder): (usize, std::path::PathBuf)| {
             let number = |name: &str| read_text(&folder.join(name))?.parse().ok();
@@ -89,7 +93,8 @@ impl Board {
                 governor: read_text(&folder.join("cpufreq/scaling_governor")),
             }
         };
-        folders.into_iter().map(core).collect()
+        let folders = folders.into_iter().filter(|(index, _)| runs(index));
+        folders.map(core).collect()
     }
 
     /// The memory; none where `/proc` is not mounted.
@@ -115,4 +120,15 @@ impl Board {
             .map(|name| format!("/dev/{name}"))
             .collect()
     }
+}
+
+/// The numbers in a list of the kernel's, such as `0-2,4`; none if it is no such list.
+fn indices(list: &str) -> Option<Vec<usize>> {
+    let mut found = Vec::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        found.extend((first..=last).take(ENTRIES_MAX));
+    }
+    Some(found)
 }

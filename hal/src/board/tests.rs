@@ -63,6 +63,9 @@ fn cores_come_in_order_with_what_tells_big_from_little() {
         (format!("{cpu}/cpu2/cpufreq/cpuinfo_max_freq"), "1800000\n"),
         (format!("{cpu}/cpu2/cpufreq/scaling_governor"), "ondemand\n"),
         (format!("{cpu}/cpufreq/policy0"), ""),
+        // It was switched off.
+        (format!("{cpu}/cpu3/cpu_capacity"), "414\n"),
+        (format!("{cpu}/online"), "0-2,10\n"),
     ];
     let files: Vec<(&str, &str)> = files.iter().map(|(p, t)| (p.as_str(), *t)).collect();
     let (_root, board) = machine(&files);

@@ -2,12 +2,13 @@
 //! that names it and with what is there instead.
 
 use crate::config::{Config, ConfigError, Link};
-use hark_hal::Board;
+use hark_hal::{Board, GpioChip};
+use std::fs;
 use std::path::Path;
 
 /// What `board` lacks of what `config` names: the board itself, its cores, ports,
-/// GPIO chip and watchdog. A delegate is not asked for: no runtime of this build
-/// has one.
+/// GPIO chip with its lines, and watchdog. A delegate is not asked for: no runtime
+/// of this build has one.
 pub(crate) fn missing(config: &Config, board: &Board) -> Vec<ConfigError> {
     let remarks = [
         wrong_board(config, board),
@@ -20,7 +21,9 @@ pub(crate) fn missing(config: &Config, board: &Board) -> Vec<ConfigError> {
         Link::Serial(link) => missing_port(config, board, index, &link.port),
         Link::Mqtt(_) | Link::File(_) => None,
     });
-    remarks.into_iter().flatten().chain(ports).collect()
+    let lines = missing_lines(config, &board.gpio_chips());
+    let remarks = remarks.into_iter().flatten();
+    remarks.chain(lines).chain(ports).collect()
 }
 
 fn wrong_board(config: &Config, board: &Board) -> Option<ConfigError> {
@@ -41,13 +44,16 @@ fn wrong_board(config: &Config, board: &Board) -> Option<ConfigError> {
 fn missing_core(config: &Config, board: &Board) -> Option<ConfigError> {
     let cores: Vec<usize> = board.cores().iter().map(|core| core.index).collect();
     // Without `/sys` nobody knows.
-    let last = cores.last()?;
+    if cores.is_empty() {
+        return None;
+    }
     let absent = config
         .threads
         .cores
         .iter()
         .find(|core| !cores.contains(core))?;
-    let message = format!("no core {absent}; there are: {} to {last}", cores[0]);
+    let running: Vec<String> = cores.iter().map(ToString::to_string).collect();
+    let message = format!("core {absent} does not run; {}", there_are(&running));
     Some(config.remark("threads.cores", message))
 }
 
@@ -68,6 +74,42 @@ fn missing_chip(config: &Config, board: &Board) -> Option<ConfigError> {
     });
     let there = there_are(&names.collect::<Vec<_>>());
     (!is_there).then(|| config.remark("gpio.chip", format!("no GPIO chip {wanted}; {there}")))
+}
+
+/// The lines that are beyond their chip's last. How many it has is not known of a
+/// chip that this user may not open.
+fn missing_lines(config: &Config, chips: &[GpioChip]) -> Vec<ConfigError> {
+    let gpio = &config.gpio;
+    let is_wanted = |chip: &&GpioChip| match gpio.chip.as_deref() {
+        Some(path) if path.starts_with('/') => is_same_file(path, &chip.path),
+        label => label.is_some() && label == chip.label.as_deref(),
+    };
+    let Some((chip, count)) = chips
+        .iter()
+        .find(is_wanted)
+        .and_then(|chip| Some((chip, chip.lines?)))
+    else {
+        return Vec::new();
+    };
+    let lines = [
+        ("gpio.alarm_line", gpio.alarm_line),
+        ("gpio.heartbeat_line", gpio.heartbeat_line),
+    ];
+    let beyond = lines
+        .into_iter()
+        .filter_map(|(key, line)| Some((key, line.filter(|line| *line >= count)?)));
+    beyond
+        .map(|(key, line)| {
+            let message = format!("{} has no line {line}; it has {count}, from 0", chip.path);
+            config.remark(key, message)
+        })
+        .collect()
+}
+
+/// Whether two paths name the same file or device, one of them by a link perhaps.
+pub(super) fn is_same_file(a: &str, b: &str) -> bool {
+    let real = |path: &str| fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    a == b || real(a) == real(b)
 }
 
 fn missing_watchdog(config: &Config, board: &Board) -> Option<ConfigError> {
@@ -108,7 +150,6 @@ fn there_are(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
     use tempfile::TempDir;
 
     /// A machine of four cores with one watchdog that lasts 15 s.
@@ -176,7 +217,7 @@ mod tests {
         );
         check(
             "threads.cores = \"3,4-7\"",
-            &[("threads.cores", "no core 4; there are: 0 to 3")],
+            &[("threads.cores", "core 4 does not run; there are: 0, 3")],
         );
         check(
             "gpio.chip = \"pinctrl-rp1\"",
@@ -201,5 +242,43 @@ mod tests {
              [[sources]]\nname = \"a\"\nkind = \"serial\"\nport = \"/dev/ttyUSB7\"\n",
             &[("sources[1].port", "no serial port /dev/ttyUSB7; ")],
         );
+    }
+
+    #[test]
+    fn a_line_beyond_its_chips_last_is_named() {
+        let chips = [("gpiochip0", 8), ("pinctrl-bcm2711", 58)].map(|(label, lines)| GpioChip {
+            path: format!("/dev/{label}"),
+            label: Some(label.to_owned()),
+            lines: Some(lines),
+        });
+        let check = |text: &str, expected: &[&str]| {
+            let config = Config::of_text(text).unwrap();
+            let found = missing_lines(&config, &chips);
+            let keys: Vec<&str> = found.iter().map(|remark| remark.key.as_str()).collect();
+            assert_eq!(keys, expected, "{text}: {found:?}");
+        };
+        let gpio = |chip: &str, alarm: u32, heartbeat: i32| {
+            format!(
+                "[gpio]\nchip = \"{chip}\"\nalarm_line = {alarm}\nheartbeat_line = {heartbeat}\n"
+            )
+        };
+        check(&gpio("pinctrl-bcm2711", 57, -1), &[]);
+        check(&gpio("pinctrl-bcm2711", 200, 57), &["gpio.alarm_line"]);
+        let both = ["gpio.alarm_line", "gpio.heartbeat_line"];
+        check(&gpio("/dev/gpiochip0", 8, 9), &both);
+        check(&gpio("another", 200, -1), &[]);
+    }
+
+    #[test]
+    fn a_device_is_the_same_by_its_name_and_by_a_link() {
+        let folder = TempDir::new().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let (device, other, link) = (path("ttyUSB0"), path("ttyUSB1"), path("by-id"));
+        fs::write(&device, "").unwrap();
+        fs::write(&other, "").unwrap();
+        std::os::unix::fs::symlink(&device, &link).unwrap();
+        assert!(is_same_file(&link, &device));
+        assert!(!is_same_file(&link, &other));
+        assert!(is_same_file("/dev/ttyGONE", "/dev/ttyGONE"));
     }
 }
