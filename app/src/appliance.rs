@@ -1,7 +1,8 @@
 //! The appliance: every thread is started here, and joined here.
 //!
 //! Starting opens everything that can be wrong first (bundles, mappings, the
-//! event log), so that a broken configuration fails before a thread runs.
+//! event log, the board), so that a broken configuration fails before a thread
+//! runs.
 //! Stopping goes downstream: sources, then the outputs that they feed, then
 //! the publisher, so that nothing accepted is left behind.
 
@@ -23,7 +24,9 @@ use anyhow::Context;
 use hark_hal::Clock;
 use hark_keeper::Keeper;
 use hdrhistogram::Histogram;
-use start::{Start, device_name, open_log, open_rungs, publishes_itself, start_publisher};
+use start::{
+    Start, device_name, open_log, open_rungs, publisher_settings, publishes_itself, start_publisher,
+};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -126,11 +129,21 @@ impl Appliance {
         let shards = start.make_shards(make_feed)?;
         let root = format!("{}/{device}", config.mqtt.root);
         let requests = start.node_requests(&shards);
-        let publisher = start_publisher(config, &device, requests)?;
+        let publisher = publisher_settings(config, &device, requests)?;
+        let log = open_log(config)?;
+        let verdicts_mqtt = needs_thread
+            .then(|| anyhow::Ok((start.verdict_broker()?, root.clone())))
+            .transpose()?;
+        let board = presentation.drives_board.then(|| Board::open(config));
+        let board = board.transpose()?;
+        // What can fail from here on is the system, which gives no thread: then
+        // the watchdog is right to bite.
+        let publisher = publisher
+            .map(|settings| start_publisher(config, settings))
+            .transpose()?;
         let mqtt = publisher
             .as_ref()
-            .map(|(_, outbox, _)| (outbox.clone(), root.clone()));
-        let log = open_log(config)?;
+            .map(|(_, outbox, _)| (outbox.clone(), root));
         let settings = OutputSettings {
             log,
             mqtt,
@@ -139,19 +152,13 @@ impl Appliance {
         };
         let outputs = Outputs::start(settings, reports).context("starting the output thread")?;
         let settings = VerdictSettings {
-            mqtt: needs_thread
-                .then(|| anyhow::Ok((start.verdict_broker()?, root)))
-                .transpose()?,
+            mqtt: verdicts_mqtt,
             on_verdict: presentation.on_verdict,
         };
         let verdicts = wants_verdicts.then(|| Verdicts::start(settings, verdicts));
         let verdicts = verdicts
             .transpose()
             .context("starting the verdict thread")?;
-        // What can fail from here on is the system, which gives no thread: then
-        // the watchdog is right to bite.
-        let board = presentation.drives_board.then(|| Board::open(config));
-        let board = board.transpose()?;
         reporter.report(Event::Started {
             version: env!("CARGO_PKG_VERSION"),
             device: device.clone(),

@@ -244,11 +244,12 @@ fn client_id(config: &Config, device: &str) -> String {
     }
 }
 
-pub(super) fn start_publisher(
+/// Who publishes, and where; nobody without `mqtt.enabled`.
+pub(super) fn publisher_settings(
     config: &Config,
     device: &str,
     requests: BTreeMap<String, SyncSender<NodeRequest>>,
-) -> anyhow::Result<Option<(Publisher, Outbox, ShutdownSender)>> {
+) -> anyhow::Result<Option<PublisherSettings>> {
     if !config.mqtt.enabled {
         return Ok(None);
     }
@@ -256,19 +257,25 @@ pub(super) fn start_publisher(
         let version = env!("CARGO_PKG_VERSION");
         serde_json::json!({ "state": state, "device": device, "version": version }).to_string()
     };
-    let settings = PublisherSettings {
+    Ok(Some(PublisherSettings {
         broker: Broker::new(&config.mqtt, own_broker(config), client_id(config, device))?,
         status_topic: format!("{}/{device}/status", config.mqtt.root),
         online: status("online"),
         offline: status("offline"),
         stopped: status("stopped"),
         commands: NodeCommands::new(format!("{}/{device}", config.mqtt.root), requests),
-    };
+    }))
+}
+
+pub(super) fn start_publisher(
+    config: &Config,
+    settings: PublisherSettings,
+) -> anyhow::Result<(Publisher, Outbox, ShutdownSender)> {
     let outbox = Outbox::new(config.mqtt.alerts_queued_max);
     let (stop, shutdown) = shutdown::channel();
     let publisher = Publisher::start(settings, outbox.clone(), shutdown)
         .context("starting the publisher's thread")?;
-    Ok(Some((publisher, outbox, stop)))
+    Ok((publisher, outbox, stop))
 }
 
 pub(super) fn open_log(config: &Config) -> anyhow::Result<Option<EventLog>> {
