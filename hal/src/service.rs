@@ -36,6 +36,16 @@ impl ServiceManager {
         sd_notify::notify(&[NotifyState::Ready])
     }
 
+    /// The service is at something that lasts: its start or reload may take so
+    /// long from now on, if that is longer than its unit leaves it.
+    ///
+    /// # Errors
+    /// As [`ServiceManager::ready`].
+    pub fn extend_timeout(&self, from_now: Duration) -> io::Result<()> {
+        let us = u32::try_from(from_now.as_micros()).unwrap_or(u32::MAX);
+        sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(us)])
+    }
+
     /// The service reads its configuration anew; [`ServiceManager::ready`] ends it.
     ///
     /// # Errors

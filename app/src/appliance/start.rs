@@ -16,7 +16,7 @@ use crate::shift::{self, Loader, Served, Shard};
 use crate::shutdown::{self, Shutdown, ShutdownSender};
 use crate::source::NodeRequest;
 use anyhow::Context;
-use hark_hal::{Clock, Realtime};
+use hark_hal::{Clock, Realtime, ServiceManager};
 use hark_keeper::Keeper;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,6 +44,7 @@ impl Start<'_> {
     ) -> anyhow::Result<Vec<Box<Shard>>> {
         let config = self.config;
         let make = |(index, source): (usize, &SourceConfig)| {
+            ask_for_patience();
             let rungs = Arc::clone(&self.rungs[source.model.as_str()]);
             let reporter = self.reporter.clone();
             let mut hot_path = HotPath::new(source, config, rungs, reporter, self.clock)?;
@@ -191,6 +192,19 @@ fn prepare_keeper(fifo_priority: Option<u8>) {
     }
 }
 
+/// What reading or loading one model may take on a slow core: what the unit leaves
+/// a whole start (`TimeoutStartSec=`).
+const MODEL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Many models take longer together than a start may: the service manager is
+/// asked before each. Without one nothing is sent.
+fn ask_for_patience() {
+    let service = ServiceManager::from_environment();
+    if let Err(error) = service.extend_timeout(MODEL_TIMEOUT) {
+        tracing::warn!("telling the service manager: {error}");
+    }
+}
+
 /// The configured name of the device, or the host's.
 pub(super) fn device_name(config: &Config) -> anyhow::Result<String> {
     if !config.device.name.is_empty() {
@@ -212,6 +226,7 @@ pub(super) fn open_rungs<'a>(
     let is_used = |name: &str| config.sources.iter().any(|source| source.model == name);
     let used = config.models.iter().filter(|model| is_used(&model.name));
     used.map(|model| {
+        ask_for_patience();
         let rungs = Rungs::open(model)?.with_fault(fault.cloned());
         Ok((model.name.as_str(), Arc::new(rungs)))
     })

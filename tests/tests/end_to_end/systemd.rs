@@ -115,6 +115,11 @@ fn the_manager_hears_of_start_progress_reload_and_stop() -> Result<()> {
     let mut hark = manager.run(&site, &[])?;
     let heard = manager.wait_for("READY=1")?;
     ensure!(!heard.contains(&"STOPPING=1".to_owned()), "{heard:?}");
+    // Once to open the one model, once to load it for the one source.
+    let asks = heard
+        .iter()
+        .filter(|said| *said == "EXTEND_TIMEOUT_USEC=60000000");
+    assert_eq!(asks.count(), 2, "{heard:?}");
     manager.wait_for("WATCHDOG=1")?;
     node.meet()?;
     node.settle(9.0)?;
