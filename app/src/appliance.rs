@@ -185,10 +185,33 @@ impl Appliance {
         &self.reporter
     }
 
-    /// Whether every source has ended, as files do.
+    /// Whether there is nothing to wait for: every source has ended, as files do,
+    /// or a thread has panicked, which only a new start mends.
     pub fn has_ended(&mut self) -> bool {
         self.take_results(Duration::ZERO);
-        self.results.iter().all(Option::is_some)
+        self.results.iter().all(Option::is_some) || self.panicked().next().is_some()
+    }
+
+    /// The threads that have ended though nobody stopped them.
+    fn panicked(&self) -> impl Iterator<Item = String> {
+        let served = self.sources.iter().zip(&self.results);
+        let sources = served
+            .filter(|(_, result)| matches!(result, Some(Ended::Panicked)))
+            .map(|(served, _)| format!("source {}", served.name));
+        let publisher = self.publisher.as_ref();
+        let others = [
+            ("the output thread", self.outputs.has_ended()),
+            (
+                "the verdict thread",
+                self.verdicts.as_ref().is_some_and(Verdicts::has_ended),
+            ),
+            (
+                "the publisher",
+                publisher.is_some_and(|(publisher, ..)| publisher.has_ended()),
+            ),
+        ];
+        let others = others.into_iter().filter(|(_, has_ended)| *has_ended);
+        sources.chain(others.map(|(name, _)| name.to_owned()))
     }
 
     /// Takes in the results of sources that end within `wait`.
@@ -219,6 +242,7 @@ impl Appliance {
         let board = self.supervisor.take().and_then(Supervisor::stop);
         self.stop_sources.request();
         self.take_results(STOP_TIMEOUT);
+        let threads_panicked: Vec<String> = self.panicked().collect();
         let abandoned = self
             .sources
             .iter()
@@ -243,10 +267,11 @@ impl Appliance {
             publisher.join();
             outputs.mqtt = outbox.counts();
         }
-        // A stop that leaves a source behind is no orderly one: the watchdog goes
-        // on, and waits for the next hark or resets the board.
+        // A stop that leaves a source behind, or follows a panic, is no orderly one:
+        // the watchdog goes on, and waits for the next hark or resets the board.
         if let Some(board) = board
             && sources_stuck == 0
+            && threads_panicked.is_empty()
         {
             board.release();
         }
@@ -260,6 +285,7 @@ impl Appliance {
             outputs,
             threads_abandoned: abandoned,
             sources_stuck,
+            threads_panicked,
             ..summary
         };
         (summary, latency_ns)

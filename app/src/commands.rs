@@ -14,7 +14,7 @@ pub mod simulate;
 use crate::cli::{Cli, Command};
 use crate::shutdown::{self, Shutdown};
 use crate::summary::Summary;
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::Write;
 use std::process::ExitCode;
@@ -73,6 +73,19 @@ fn shutdown_on_signals() -> anyhow::Result<Shutdown> {
     Ok(shutdown)
 }
 
+/// Prints the summary of a command that ends with it; an error if a thread
+/// panicked, so that the service manager starts hark again.
+fn conclude(summary: &Summary, as_json: bool) -> anyhow::Result<()> {
+    let printed = print_summary(summary, as_json);
+    // Before what a closed pipe says, which is no failure.
+    ensure!(
+        summary.threads_panicked.is_empty(),
+        "{} panicked: a bug in hark, please report what it printed above",
+        summary.threads_panicked.join(" and ")
+    );
+    printed
+}
+
 /// Prints the summary as the last thing on standard output.
 fn print_summary(summary: &Summary, as_json: bool) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
@@ -83,4 +96,18 @@ fn print_summary(summary: &Summary, as_json: bool) -> anyhow::Result<()> {
         writeln!(stdout, "{summary}")?;
     }
     Ok(stdout.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panicked_fails_the_command_by_its_name() {
+        let mut summary = Summary::default();
+        assert!(conclude(&summary, true).is_ok());
+        summary.threads_panicked = vec!["source line".to_owned()];
+        let said = conclude(&summary, true).unwrap_err().to_string();
+        assert!(said.starts_with("source line panicked"), "{said}");
+    }
 }

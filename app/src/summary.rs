@@ -51,6 +51,8 @@ pub struct Summary {
     pub threads_abandoned: usize,
     /// Sources that did not end when they were to; their readings are missing.
     pub sources_stuck: usize,
+    /// Threads that panicked, by their names; what such a source read is missing.
+    pub threads_panicked: Vec<String>,
     /// What each stage took, and how often more than its budget.
     pub stages: BTreeMap<&'static str, StageSummary>,
     /// Rejections by reason, those that happened.

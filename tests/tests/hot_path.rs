@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use hark::appliance::{Appliance, Presentation};
 use hark::bundle::Rungs;
 use hark::config::Config;
+use hark::report::OnVerdict;
 use hark::source::{Feed, MemoryFeed};
 use hark::summary::Summary;
 use std::sync::Arc;
@@ -26,36 +27,51 @@ fn play(
     period: Option<Duration>,
     on_verdict: Option<Arc<AtomicU64>>,
 ) -> Result<Summary> {
-    let rows = Rungs::open(&config()?.models[0])?.golden_readings();
-    let payload = format!("{{\"seq\":1000000000,\"values\":{:?}}}", rows[0]);
-    play_payload(&payload, count, period, on_verdict)
+    let on_verdict = on_verdict.map(|count| -> OnVerdict {
+        Box::new(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        })
+    });
+    play_payloads(&[&reading()?], count, period, on_verdict)
 }
 
-fn config() -> Result<Config> {
-    Ok(Config::of_text(
-        "device = { name = \"gateway\" }\nmqtt.enabled = false\nevents.file = \"\"\n\
-         [[sources]]\nname = \"memory\"\nkind = \"file\"\npath = \"-\"\nformat = \"json\"\n",
-    )?)
+fn reading() -> Result<String> {
+    let rows = Rungs::open(&config(1)?.models[0])?.golden_readings();
+    Ok(format!("{{\"seq\":1000000000,\"values\":{:?}}}", rows[0]))
 }
 
-fn play_payload(
-    payload: &str,
+/// The sources are called `memory`, `memory1` and so on.
+fn config(sources: usize) -> Result<Config> {
+    let mut text =
+        "device = { name = \"gateway\" }\nmqtt.enabled = false\nevents.file = \"\"\n".to_owned();
+    for index in 0..sources {
+        let number = if index == 0 {
+            String::new()
+        } else {
+            index.to_string()
+        };
+        text += &format!(
+            "[[sources]]\nname = \"memory{number}\"\nkind = \"file\"\npath = \"-\"\nformat = \"json\"\n"
+        );
+    }
+    Ok(Config::of_text(&text)?)
+}
+
+/// Plays `count` times the payload of each source.
+fn play_payloads(
+    payloads: &[&str],
     count: u64,
     period: Option<Duration>,
-    on_verdict: Option<Arc<AtomicU64>>,
+    on_verdict: Option<OnVerdict>,
 ) -> Result<Summary> {
-    let config = config()?;
-    let mut make_feed = |_: usize, hot_path: &mut _, _: Option<&_>| {
-        let payloads = vec![payload.as_bytes().into()];
+    let config = config(payloads.len())?;
+    let mut make_feed = |index: usize, hot_path: &mut _, _: Option<&_>| {
+        let payloads = vec![payloads[index].as_bytes().into()];
         let feed = MemoryFeed::new(&config, hot_path, payloads, SENSORS, period, count)?;
         Ok(Feed::Memory(Box::new(feed)))
     };
     let presentation = Presentation {
-        on_verdict: on_verdict.map(|count| -> hark::report::OnVerdict {
-            Box::new(move |_| {
-                count.fetch_add(1, Ordering::Relaxed);
-            })
-        }),
+        on_verdict,
         ..Presentation::default()
     };
     let mut appliance = Appliance::start_with(&config, presentation, &mut make_feed)?;
@@ -113,10 +129,36 @@ fn what_arrives_beyond_the_capacity_is_shed_and_counted() -> Result<()> {
     Ok(())
 }
 
+/// What the feed does not take: its duty is a payload that starts with a number
+/// of ten digits.
+const PANICS: &str = "{}";
+/// Readings that take longer than anything here waits for.
+const MANY: u64 = 20_000;
+const PERIOD: Duration = Duration::from_millis(1);
+
 #[test]
 fn a_source_whose_serving_panics_has_ended() -> Result<()> {
-    // The feed's duty is a payload that starts with a number of ten digits.
-    let summary = play_payload("{}", 1, None, None)?;
+    let summary = play_payloads(&[PANICS], 1, None, None)?;
     ensure!(summary.readings == 0, "{summary}");
+    assert_eq!(summary.threads_panicked, ["source memory"]);
+    Ok(())
+}
+
+#[test]
+fn one_source_that_panics_ends_the_others_in_order() -> Result<()> {
+    let summary = play_payloads(&[PANICS, &reading()?], MANY, Some(PERIOD), None)?;
+    assert_eq!(summary.threads_panicked, ["source memory"]);
+    ensure!(summary.sources_stuck == 0, "{summary}");
+    ensure!(summary.readings < MANY, "{summary}");
+    ensure!(summary.sources.contains_key("memory1"), "{summary}");
+    Ok(())
+}
+
+#[test]
+fn a_thread_that_takes_what_leaves_ends_everything_by_its_panic() -> Result<()> {
+    let panics: OnVerdict = Box::new(|_| panic!("a verdict that nobody can take"));
+    let summary = play_payloads(&[&reading()?], MANY, Some(PERIOD), Some(panics))?;
+    assert_eq!(summary.threads_panicked, ["the verdict thread"]);
+    ensure!(summary.readings < MANY, "{summary}");
     Ok(())
 }

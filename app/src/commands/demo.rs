@@ -94,7 +94,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
             .for_each(|injector| injector.handle_time(elapsed));
     });
     players.stop();
-    super::print_summary(&appliance.stop(), args.json)?;
+    super::conclude(&appliance.stop(), args.json)?;
     eprintln!("event log: {}", log.display());
     Ok(())
 }

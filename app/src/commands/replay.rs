@@ -75,7 +75,7 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     super::run::wait(&mut appliance, &shutdown, None);
     let summary = appliance.stop();
     let unread = summary.sources.iter().find(|(_, s)| s.link_losses > 0);
-    super::print_summary(&summary, args.json)?;
+    super::conclude(&summary, args.json)?;
     if let Some((name, _)) = unread {
         bail!("source {name} was not read to its end");
     }

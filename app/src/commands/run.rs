@@ -63,7 +63,8 @@ pub struct RunArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// If the configuration is wrong, or something it names cannot be opened.
+/// If the configuration is wrong, something it names cannot be opened, or a
+/// thread panicked.
 pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let shutdown = super::shutdown_on_signals()?;
     let hung_up = Arc::new(AtomicBool::new(false));
@@ -108,7 +109,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         std::thread::sleep(POLL);
     }
     tell(service.stopping());
-    super::print_summary(&appliance.stop(), args.json)
+    super::conclude(&appliance.stop(), args.json)
 }
 
 fn load(args: &RunArgs) -> anyhow::Result<Config> {

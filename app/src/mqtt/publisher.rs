@@ -144,6 +144,11 @@ impl Publisher {
         Ok(Self { thread })
     }
 
+    /// Whether the thread has ended: before a stop only a panic ends it.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Waits for the thread, which ends soon after the shutdown.
     pub fn join(self) {
         if self.thread.join().is_err() {

@@ -66,6 +66,11 @@ impl Outputs {
         Ok(Self { thread })
     }
 
+    /// Whether the thread has ended: before a stop only a panic ends it.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Waits until everything reported is written or left with the publisher.
     pub fn join(self) -> OutputCounts {
         self.thread.join().unwrap_or_else(|_| {

@@ -67,6 +67,11 @@ impl Verdicts {
         Ok(Self { thread, is_stopped })
     }
 
+    /// Whether the thread has ended: before a stop only a panic ends it.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Lets the thread end once no verdict waits, and waits for that; returns
     /// how many verdicts were dropped.
     pub fn stop(self) -> u64 {
