@@ -1,6 +1,7 @@
 //! The devices that hark uses: serial ports, GPIO chips, watchdogs.
 
 use super::{Board, numbered, read_text};
+use crate::gpio::gpio_owner;
 use crate::ports::serial_ports;
 use std::fs;
 use std::path::Path;
@@ -27,8 +28,19 @@ pub struct GpioChip {
     /// What its driver calls it, such as `pinctrl-bcm2711`; none if this user
     /// may not open it.
     pub label: Option<String>,
+    /// The device that it belongs to, such as `4804c000.gpio`.
+    pub owner: Option<String>,
     /// How many lines it has.
     pub lines: Option<u32>,
+}
+
+impl GpioChip {
+    /// Whether `name` is its label or its device's name.
+    pub fn is_called(&self, name: &str) -> bool {
+        [&self.label, &self.owner]
+            .into_iter()
+            .any(|known| known.as_deref() == Some(name))
+    }
 }
 
 /// A hardware (or the kernel's soft) watchdog that is there.
@@ -100,6 +112,7 @@ impl Board {
                 let known = chip.and_then(|chip| chip.info()).ok();
                 GpioChip {
                     path: path.display().to_string(),
+                    owner: gpio_owner(&path),
                     label: known.as_ref().map(|known| known.label.clone()),
                     lines: known.map(|known| known.num_lines),
                 }

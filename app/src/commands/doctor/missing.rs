@@ -57,20 +57,20 @@ fn missing_core(config: &Config, board: &Board) -> Option<ConfigError> {
     Some(config.remark("threads.cores", message))
 }
 
-/// A chip is named by its device or by its label.
+/// A chip is named by its path, its label or the device that has it.
 fn missing_chip(config: &Config, board: &Board) -> Option<ConfigError> {
     let wanted = config.gpio.chip.as_deref()?;
     let chips = board.gpio_chips();
     let is_there = if wanted.starts_with('/') {
         board.has(Path::new(wanted))
     } else {
-        chips
-            .iter()
-            .any(|chip| chip.label.as_deref() == Some(wanted))
+        chips.iter().any(|chip| chip.is_called(wanted))
     };
-    let names = chips.iter().map(|chip| match &chip.label {
-        Some(label) => format!("{} ({label})", chip.path),
-        None => format!("{} (not to be opened by this user)", chip.path),
+    let names = chips.iter().map(|chip| {
+        let label = chip.label.as_deref();
+        let label = label.unwrap_or("not to be opened by this user");
+        let owner = chip.owner.as_deref().map(|owner| format!(", {owner}"));
+        format!("{} ({label}{})", chip.path, owner.unwrap_or_default())
     });
     let there = there_are(&names.collect::<Vec<_>>());
     (!is_there).then(|| config.remark("gpio.chip", format!("no GPIO chip {wanted}; {there}")))
@@ -82,7 +82,8 @@ fn missing_lines(config: &Config, chips: &[GpioChip]) -> Vec<ConfigError> {
     let gpio = &config.gpio;
     let is_wanted = |chip: &&GpioChip| match gpio.chip.as_deref() {
         Some(path) if path.starts_with('/') => is_same_file(path, &chip.path),
-        label => label.is_some() && label == chip.label.as_deref(),
+        Some(name) => chip.is_called(name),
+        None => false,
     };
     let Some((chip, count)) = chips
         .iter()
@@ -248,6 +249,7 @@ mod tests {
     fn a_line_beyond_its_chips_last_is_named() {
         let chips = [("gpiochip0", 8), ("pinctrl-bcm2711", 58)].map(|(label, lines)| GpioChip {
             path: format!("/dev/{label}"),
+            owner: Some(format!("{lines}.gpio")),
             label: Some(label.to_owned()),
             lines: Some(lines),
         });
@@ -266,6 +268,7 @@ mod tests {
         check(&gpio("pinctrl-bcm2711", 200, 57), &["gpio.alarm_line"]);
         let both = ["gpio.alarm_line", "gpio.heartbeat_line"];
         check(&gpio("/dev/gpiochip0", 8, 9), &both);
+        check(&gpio("58.gpio", 58, 57), &["gpio.alarm_line"]);
         check(&gpio("another", 200, -1), &[]);
     }
 

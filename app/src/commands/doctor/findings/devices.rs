@@ -70,7 +70,12 @@ pub(super) fn gpio(board: &Board) -> Vec<Finding> {
     }
     let chip = |chip: &hark_hal::GpioChip| match (&chip.label, chip.lines) {
         (Some(label), Some(lines)) => {
-            Finding::ok("gpio", format!("{} {label:?}, {lines} lines", chip.path))
+            let owner = chip.owner.as_deref().map(|owner| format!(" of {owner}"));
+            let owner = owner.unwrap_or_default();
+            Finding::ok(
+                "gpio",
+                format!("{} {label:?}{owner}, {lines} lines", chip.path),
+            )
         }
         _ => Finding::ok("gpio", chip.path.clone())
             .note("this user may not open it: add the user to the group that owns it (often gpio)"),
