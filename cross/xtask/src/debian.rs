@@ -51,7 +51,7 @@ impl Kernel {
     pub(crate) fn module_files(&self, modules: &[&str]) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for module in modules {
-            let mut show = command("/usr/sbin/modprobe");
+            let mut show = command("modprobe");
             show.arg("-d")
                 .arg(&self.root)
                 .args(["-S", &self.release, "--show-depends", module]);
@@ -147,7 +147,7 @@ impl Archive {
         let done = kernel.root.join(".unpacked");
         if !done.exists() {
             self.unpack(&[&name], Dependencies::LeftOut, &kernel.root)?;
-            let mut depmod = command("/usr/sbin/depmod");
+            let mut depmod = command("depmod");
             depmod.arg("-b").arg(&kernel.root).arg(&kernel.release);
             run(depmod)?;
             fs::write(done, "").context("noting that the kernel is unpacked")?;

@@ -30,9 +30,11 @@ pub(crate) fn target_dir() -> PathBuf {
     workspace_root().join(configured)
 }
 
-/// A command in the workspace root, with everything inherited.
+/// A command in the workspace root, with everything inherited. A bare name is
+/// looked up as [`find_program`] does it.
 pub(crate) fn command(program: impl Into<OsString>) -> Command {
-    let mut command = Command::new(program.into());
+    let program = program.into();
+    let mut command = Command::new(find_program(&program).unwrap_or_else(|| program.into()));
     command.current_dir(workspace_root());
     command
 }
@@ -83,11 +85,11 @@ pub(crate) fn rustc(args: &[&str]) -> Result<String> {
 
 /// Where `program` lies: the folders of PATH, then those of system programs,
 /// which Debian leaves out of an ordinary user's PATH.
-pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(program: impl AsRef<Path>) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
-        .map(|folder| folder.join(program))
+        .map(|folder| folder.join(&program))
         .find(|candidate| candidate.is_file())
 }
 

@@ -170,7 +170,7 @@ fn write_environment(work: &Path) -> Result<PathBuf> {
 
 fn format_fat(image: &Path, label: &str, bytes: u64) -> Result<()> {
     let _ = fs::remove_file(image);
-    let mut format = command("/usr/sbin/mkfs.fat");
+    let mut format = command("mkfs.fat");
     format
         .args(["-n", label, "-C"])
         .arg(image)
@@ -214,7 +214,7 @@ fn write_data(work: &Path) -> Result<PathBuf> {
     let data = work.join("data.img");
     let _ = fs::remove_file(&data);
     File::create(&data)?.set_len(DATA.bytes)?;
-    let mut format = command("/usr/sbin/mke2fs");
+    let mut format = command("mke2fs");
     format
         .args([
             "-q",

@@ -187,7 +187,7 @@ fn add_kernel(archive: &Archive, work: &Path, root: &Path) -> Result<()> {
             0o644,
         )?;
     }
-    let mut depmod = command("/usr/sbin/depmod");
+    let mut depmod = command("depmod");
     depmod.arg("-b").arg(root).arg(&kernel.release);
     run(depmod)?;
     // Nothing asks for these by a device's name.
