@@ -21,7 +21,7 @@ sync
 if [ -z "$root" ] && [ -d /run/systemd/system ]; then
     systemd-sysusers hark.conf
     udevadm control --reload || true
-    udevadm trigger --subsystem-match=gpio --subsystem-match=watchdog || true
+    udevadm trigger --subsystem-match=gpio --subsystem-match=watchdog --subsystem-match=usb-serial || true
     systemctl daemon-reload
     systemctl enable hark.service
     systemctl restart hark.service
