@@ -278,6 +278,9 @@ fn write_bundle(build: &Build, work: &Path, root: &Path, bundle: &Path) -> Resul
         .arg(&build.signer.cert)
         .arg("--key")
         .arg(&build.signer.key)
+        // What boards will ask of it is asked here first.
+        .arg("--keyring")
+        .arg(&build.signer.ca)
         .arg(&content)
         .arg(bundle);
     run(rauc)

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::Args;
-use crate::process::{command, run};
+use crate::process::{command, output, run};
 
 /// Ten years: a gateway's life. A certificate for production chooses its own.
 const DEVELOPMENT_DAYS: &str = "3650";
@@ -39,6 +39,7 @@ impl Signer {
         for file in [&signer.key, &signer.cert, &signer.ca] {
             ensure!(file.is_file(), "{} is no file", file.display());
         }
+        signer.check_chain()?;
         Ok(signer)
     }
 
@@ -55,6 +56,24 @@ impl Signer {
             make_pair(folder, &signer)?;
         }
         Ok(signer)
+    }
+
+    /// Whether boards that trust `ca` will trust what `cert` signs: flash.sh and RAUC
+    /// ask the same, when it is too late.
+    fn check_chain(&self) -> Result<()> {
+        let mut openssl = command("openssl");
+        openssl
+            .args(["verify", "-no-CApath", "-no-CAstore"])
+            .args(["-purpose", "smimesign", "-CAfile"])
+            .arg(&self.ca)
+            .arg(&self.cert);
+        output(openssl).map(drop).with_context(|| {
+            format!(
+                "{} does not vouch for {}; --ca names the authority that issued it",
+                self.ca.display(),
+                self.cert.display()
+            )
+        })
     }
 
     /// Writes the detached signature of `file` to `<file>.sig`.
