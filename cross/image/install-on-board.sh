@@ -4,6 +4,9 @@
 #
 # The package that was healthy last is kept, because nothing else could be
 # installed again without a network.
+#
+# Exit code: 0 healthy, 3 could not be installed, 4 not healthy; after 3 and 4 the
+# one before was installed again, if there is one.
 set -eu
 
 new=$1
@@ -50,28 +53,42 @@ is_healthy() {
     return 1
 }
 
-mkdir -p "$kept"
-if install_bundle "$new" && is_healthy; then
-    # The name says what it is, so exactly one is kept.
-    cp "$new" "$kept/.new"
+# keep PACKAGE: at every moment one is there, whole.
+keep() {
+    kept_new=$kept/$(basename "$1")
+    cp "$1" "$kept/.new"
     sync "$kept/.new"
-    rm -f "$kept"/*.deb "$kept"/*.tar.gz
-    mv "$kept/.new" "$kept/$(basename "$new")"
+    mv "$kept/.new" "$kept_new"
+    sync "$kept"
+    for before in "$kept"/*.deb "$kept"/*.tar.gz; do
+        [ "$before" = "$kept_new" ] || rm -f "$before"
+    done
+}
+
+mkdir -p "$kept"
+if ! install_bundle "$new"; then
+    echo "$new could not be installed" >&2
+    outcome=3
+elif is_healthy; then
+    keep "$new"
     rm -f "$new"
     echo "hark is healthy"
     exit 0
+else
+    echo "hark is not healthy" >&2
+    outcome=4
+    systemctl status --no-pager --lines 20 hark.service || true
 fi
 
-systemctl status --no-pager --lines 20 hark.service || true
 for before in "$kept"/*.deb "$kept"/*.tar.gz; do
     [ -e "$before" ] || continue
-    echo "hark is not healthy; installing $before again"
+    echo "installing $before again"
     if install_bundle "$before" && is_healthy; then
         echo "hark is healthy again, as it was before"
     else
         echo "hark is not healthy with $before either" >&2
     fi
-    exit 1
+    exit $outcome
 done
-echo "hark is not healthy, and there is no package of before to go back to" >&2
-exit 1
+echo "there is no package of before to go back to" >&2
+exit $outcome

@@ -24,5 +24,6 @@ if [ -z "$root" ] && [ -d /run/systemd/system ]; then
     udevadm trigger --subsystem-match=gpio --subsystem-match=watchdog --subsystem-match=usb-serial || true
     systemctl daemon-reload
     systemctl enable hark.service
-    systemctl restart hark.service
+    # Installed all the same; whoever installs looks at hark's health.
+    systemctl restart hark.service || echo "hark did not start; see \`journalctl -u hark\`" >&2
 fi

@@ -10,6 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::source;
 
+const HEALTHY: Option<i32> = Some(0);
+const NOT_INSTALLED: Option<i32> = Some(3);
+const NOT_HEALTHY: Option<i32> = Some(4);
+
 struct Board {
     folder: PathBuf,
 }
@@ -27,7 +31,7 @@ impl Board {
         let installed = installed.display();
         board.add_program(
             "dpkg",
-            &format!("for last; do :; done; cat \"$last\" >{installed}"),
+            &format!("for last; do :; done; ! grep torn \"$last\" && cat \"$last\" >{installed}"),
         );
         board.add_program(
             "systemctl",
@@ -46,8 +50,8 @@ impl Board {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it may run");
     }
 
-    /// Installs a package that holds `content`; whether the script was content.
-    fn install(&self, name: &str, content: &str) -> bool {
+    /// Installs a package that holds `content`; the script's exit code.
+    fn install(&self, name: &str, content: &str) -> Option<i32> {
         let package = self.folder.join(name);
         fs::write(&package, content).expect("a package");
         let path = env::var("PATH").expect("there is a PATH");
@@ -64,7 +68,7 @@ impl Board {
             .output()
             .expect("sh starts")
             .status
-            .success()
+            .code()
     }
 
     fn installed(&self) -> String {
@@ -85,8 +89,8 @@ fn names(folder: &Path) -> Vec<String> {
 #[test]
 fn a_healthy_package_stays_and_is_the_one_that_is_kept() {
     let board = Board::new();
-    assert!(board.install("one.deb", "good one"));
-    assert!(board.install("two.deb", "good two"));
+    assert_eq!(board.install("one.deb", "good one"), HEALTHY);
+    assert_eq!(board.install("two.deb", "good two"), HEALTHY);
     assert_eq!(board.installed(), "good two");
     assert_eq!(names(&board.folder.join("kept")), ["two.deb"]);
 }
@@ -94,8 +98,8 @@ fn a_healthy_package_stays_and_is_the_one_that_is_kept() {
 #[test]
 fn a_package_that_is_not_healthy_gives_way_to_the_one_before() {
     let board = Board::new();
-    assert!(board.install("one.deb", "good one"));
-    assert!(!board.install("two.deb", "bad two"));
+    assert_eq!(board.install("one.deb", "good one"), HEALTHY);
+    assert_eq!(board.install("two.deb", "bad two"), NOT_HEALTHY);
     assert_eq!(board.installed(), "good one");
     assert_eq!(names(&board.folder.join("kept")), ["one.deb"]);
 }
@@ -103,7 +107,7 @@ fn a_package_that_is_not_healthy_gives_way_to_the_one_before() {
 #[test]
 fn a_first_package_that_is_not_healthy_is_reported() {
     let board = Board::new();
-    assert!(!board.install("one.deb", "bad one"));
+    assert_eq!(board.install("one.deb", "bad one"), NOT_HEALTHY);
     assert_eq!(board.installed(), "bad one");
     assert!(names(&board.folder.join("kept")).is_empty());
 }
@@ -111,7 +115,15 @@ fn a_first_package_that_is_not_healthy_is_reported() {
 #[test]
 fn a_tarball_that_does_not_install_is_no_healthy_one() {
     let board = Board::new();
-    assert!(board.install("one.deb", "good one"));
-    assert!(!board.install("two.tar.gz", "no tarball"));
+    assert_eq!(board.install("one.deb", "good one"), HEALTHY);
+    assert_eq!(board.install("two.tar.gz", "no tarball"), NOT_INSTALLED);
     assert_eq!(names(&board.folder.join("kept")), ["one.deb"]);
+}
+
+#[test]
+fn a_package_that_does_not_install_is_told_from_one_that_is_not_healthy() {
+    let board = Board::new();
+    assert_eq!(board.install("one.deb", "good one"), HEALTHY);
+    assert_eq!(board.install("two.deb", "torn two"), NOT_INSTALLED);
+    assert_eq!(board.installed(), "good one");
 }
