@@ -11,16 +11,19 @@ PATH=$PATH:/usr/sbin:/sbin
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-# Healthy takes 15 s of uptime after READY, a build that fails is given up after
-# 120 s, and a slot that never gets so far has three boots: this is beyond all.
-health_wait_s=${HARK_HEALTH_WAIT_S:-900}
+# A board installs in minutes. Healthy takes 15 s of uptime after READY, a build
+# that fails is given up after 120 s, and a slot that never gets so far has three
+# boots: this is beyond each.
+board_wait_s=${HARK_BOARD_WAIT_S:-900}
 # As git's GIT_SSH_COMMAND: another client, an identity file, other options.
 read -r -a ssh_command <<<"${HARK_SSH_COMMAND:-ssh}"
 # The first partition, where an image keeps first settings, starts here.
 esp_offset=1M
 
-board='' target='' image='' ca='' site='' ssh_key='' port=22
+board='' target='' image='' ca='' site='' ssh_key=''
 dry_run=no yes=no allow_fixed_disk=no
+# What an end half-way leaves behind.
+left='nothing was written'
 
 usage() {
     cat <<'HELP'
@@ -37,12 +40,12 @@ TARGET is what hark is brought to:
 Options:
   --board BOARD       as in board-configs: qemu-virt, raspberry-pi-4, …
   --image FILE        what to flash [target/images/BOARD/hark-BOARD.img, and for
-                      USER@HOST .raucb, .deb or .tar.gz]; SHA256SUMS, its signature and
-                      image.txt lie beside it
+                      USER@HOST .raucb, .deb, or .tar.gz for a system without dpkg];
+                      SHA256SUMS, its signature and image.txt lie beside it
   --ca FILE           the certificate to trust [target/images/keys/cert.pem]
   --site FILE         this site's hark.toml, for the first boot of a disk
   --ssh-key FILE      the public key that may log in, for the first boot of a disk
-  --port N            SSH's port [22]
+  --port N            SSH's port [as ~/.ssh/config says, or 22]
   --dry-run           check everything, print the plan, write nothing
   --yes               do not ask
   --allow-fixed-disk  write a disk that is not removable
@@ -55,7 +58,8 @@ Examples:
   ./flash.sh --board qemu-virt --target root@gateway.local
   ./flash.sh --board raspberry-pi-5 --target pi@raspberrypi.local --dry-run
 
-HARK_SSH_COMMAND replaces `ssh`, as in HARK_SSH_COMMAND='ssh -i key'.
+HARK_SSH_COMMAND replaces `ssh`, as in HARK_SSH_COMMAND='ssh -i key', and
+CARGO_TARGET_DIR the folder target/.
 Exit code: 0 done, 1 failed or refused, 2 wrong usage.
 HELP
 }
@@ -92,7 +96,10 @@ parse() {
             --ca) ca=$2 ;;
             --site) site=$2 ;;
             --ssh-key) ssh_key=$2 ;;
-            --port) port=$2 ;;
+            --port)
+                [[ $2 =~ ^[0-9]+$ ]] || misused "--port is a number, not \`$2\`"
+                ssh_command+=(-p "$2")
+                ;;
             esac
             shift 2
             ;;
@@ -105,17 +112,18 @@ parse() {
     done
     [ -n "$board" ] || misused "--board is missing"
     [ -n "$target" ] || misused "--target is missing"
-    [[ $port =~ ^[0-9]+$ ]] || misused "--port is a number, not \`$port\`"
 }
 
 # What is known about each board: how it is served, and what its device tree
 # calls it.
 look_up_board() {
+    package=deb
     case $board in
     qemu-virt) served=disk machine=aarch64 model='' ;;
     raspberry-pi-4) served=package machine=aarch64 model='Raspberry Pi 4' ;;
     raspberry-pi-5) served=package machine=aarch64 model='Raspberry Pi 5' ;;
-    imx8mp-evk) served=package machine=aarch64 model='i.MX8MP' ;;
+    # Its vendor's system is made by Yocto, without dpkg.
+    imx8mp-evk) served=package machine=aarch64 model='i.MX8MP' package=tar.gz ;;
     rock-5b) served=package machine=aarch64 model='ROCK 5B' ;;
     jetson-orin-nano) served=package machine=aarch64 model='Orin Nano' ;;
     beaglebone-black) served=package machine=armv7l model='BeagleBone Black' ;;
@@ -134,11 +142,21 @@ classify_target() {
     fi
 }
 
-# choose_image SUFFIX
+# choose_image SUFFIX [OTHER]: of what the target takes; the first unless --image
+# names another.
 choose_image() {
-    if [ -z "$image" ]; then image=$here/target/images/$board/hark-$board.$1; fi
+    local built=${CARGO_TARGET_DIR:-target}
+    case $built in
+    /*) ;;
+    *) built=$here/$built ;;
+    esac
+    image=${image:-$built/images/$board/hark-$board.$1}
+    case $image in
+    *."$1" | *."${2:-$1}") ;;
+    *) fail "$target takes a .$1${2:+ or a .$2}, which $image is not" ;;
+    esac
     images=$(dirname "$image")
-    ca=${ca:-$here/target/images/keys/cert.pem}
+    ca=${ca:-$built/images/keys/cert.pem}
 }
 
 check_image() {
@@ -153,9 +171,10 @@ check_image() {
         fail "$file is missing; \`cargo xtask image --board $board\` makes all that is flashed"
     done
     # Without the machine's own authorities: a mail certificate signs no images.
-    openssl cms -verify -binary -inform DER -in "$images/SHA256SUMS.sig" \
-        -content "$images/SHA256SUMS" -CAfile "$ca" -no-CApath -no-CAstore -out /dev/null 2>/dev/null ||
-        fail "the signature of $images/SHA256SUMS is not by a key that $ca vouches for; do not flash this, or name the right --ca"
+    local reason
+    reason=$(openssl cms -verify -binary -inform DER -in "$images/SHA256SUMS.sig" \
+        -content "$images/SHA256SUMS" -CAfile "$ca" -no-CApath -no-CAstore -out /dev/null 2>&1) ||
+        fail "the signature of $images/SHA256SUMS is not by a key that $ca vouches for; do not flash this, or name the right --ca (openssl: ${reason##*$'\n'})"
     check_sum image.txt
     check_sum "$(basename "$image")"
     local says
@@ -243,45 +262,60 @@ write_disk() {
     [ -z "$site" ] || say "          put $site there as this site's hark.toml"
     [ -z "$ssh_key" ] || say "          let the key $ssh_key log in as root"
     if [ "$dry_run" = yes ]; then return; fi
+    if [ -e "$target" ] && ! [ -w "$target" ]; then fail "you may not write to $target; run this with sudo"; fi
+    if [ $kind = device ]; then claim_device; fi
     if [ -n "$target_bytes" ]; then confirm "Everything on $target is overwritten."; fi
 
-    local conversion=notrunc,fsync
+    local conversion=notrunc,fsync uncached=nocache
     # In a new file runs of zeros may stay holes; on a disk they must be written.
     if [ -z "$target_bytes" ]; then
         conversion=$conversion,sparse
         truncate --size "$image_bytes" "$target"
     fi
-    dd if="$image" of="$target" bs=4M conv="$conversion" status=progress
+    # Past the page cache progress is true, and what is compared comes from the medium.
+    if [ $kind = device ]; then uncached=direct; fi
+    left="$target holds part of an image; flash it again before use"
+    dd if="$image" of="$target" bs=4M oflag=$uncached conv="$conversion" status=progress ||
+        fail "writing failed (see above); $left"
     say "reading back"
-    # What is compared must come from the medium, not from memory.
-    if [ $kind = device ]; then
-        blockdev --flushbufs "$target"
-    else
-        dd if="$target" iflag=nocache count=0 status=none
-    fi
-    cmp --bytes="$image_bytes" "$image" "$target" ||
+    # Only a call that copies nothing drops the whole of a file from the cache.
+    if [ $kind = file ]; then dd if="$target" iflag=nocache count=0 status=none; fi
+    dd if="$target" bs=4M iflag=$uncached,count_bytes count="$image_bytes" status=progress | cmp - "$image" ||
         fail "$target does not hold what was written to it; the medium is broken or fake: take another one"
-    [ -z "$site" ] || mcopy -o -i "$target@@$esp_offset" "$site" ::/site/hark.toml
-    [ -z "$ssh_key" ] || mcopy -o -i "$target@@$esp_offset" "$ssh_key" ::/site/authorized_keys
+    [ -z "$site" ] || mcopy -o -i "$target@@$esp_offset" "$site" ::/site/hark.toml || fail "$site does not fit; $left"
+    [ -z "$ssh_key" ] || mcopy -o -i "$target@@$esp_offset" "$ssh_key" ::/site/authorized_keys || fail "$ssh_key does not fit; $left"
     sync "$target"
     [ $kind = file ] || blockdev --rereadpt "$target" 2>/dev/null || true
     say "done: $target holds build $version, compared byte by byte"
     next_steps "boot the board from it"
 }
 
+claim_device() {
+    need flock
+    # udev leaves a locked disk alone, and so does what mounts on its word
+    # (systemd.io/BLOCK_DEVICE_LOCKING). Held until this script ends.
+    local lock refusal
+    exec {lock}<"$target"
+    flock --exclusive --timeout 10 "$lock" || fail "another program has locked $target"
+    # The kernel reads the table anew only if nothing uses a partition, be it swap,
+    # LVM or a RAID. Other refusals, as a loop device's, say nothing.
+    refusal=$(LC_ALL=C blockdev --rereadpt "$target" 2>&1) || [[ $refusal != *busy* ]] ||
+        fail "this computer uses $target; \`lsblk $target\` may show for what"
+}
+
 remote() {
-    "${ssh_command[@]}" -p "$port" -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=4 "$target" "$@"
+    "${ssh_command[@]}" -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=4 "$target" "$@"
 }
 
 # As remote, within a time: a board that is just going down may hang.
 probe() {
-    timeout 30 "${ssh_command[@]}" -p "$port" -o BatchMode=yes -o ConnectTimeout=5 "$target" "$@" 2>/dev/null
+    timeout 30 "${ssh_command[@]}" -o BatchMode=yes -o ConnectTimeout=5 "$target" "$@" 2>/dev/null
 }
 
 check_board() {
     need "${ssh_command[0]}" timeout
     local found
-    found=$(remote uname -m) || fail "no answer from $target on port $port; does your key log in there?"
+    found=$(remote uname -m) || fail "no answer from $target; does your key log in there?"
     [ "$found" = "$machine" ] || fail "$target is a $found, $board is a $machine"
     if [ "$served" = disk ]; then
         found=$(remote "sed -n 's/^compatible=hark-//p' /etc/rauc/system.conf 2>/dev/null || true")
@@ -324,8 +358,8 @@ update_slot() {
 
 # await_health BOOT_ID SLOT: as they were before the reboot.
 await_health() {
-    local deadline=$((SECONDS + health_wait_s)) state new_boot new_slot health shown=''
-    say "waiting until the board is up and hark is healthy, up to $health_wait_s s"
+    local deadline=$((SECONDS + board_wait_s)) state new_boot new_slot health shown=''
+    say "waiting until the board is up and hark is healthy, up to $board_wait_s s"
     while [ $SECONDS -lt $deadline ]; do
         sleep 3
         state=$(state_of_board) || continue
@@ -346,7 +380,7 @@ await_health() {
             ;;
         esac
     done
-    fail "the board was not healthy within $health_wait_s s; last seen: ${shown:-nothing}"
+    fail "the board was not healthy within $board_wait_s s; last seen: ${shown:-nothing}"
 }
 
 install_package() {
@@ -379,13 +413,14 @@ NEXT
 }
 
 main() {
+    trap 'fail "interrupted; $left"' INT TERM
     parse "$@"
     look_up_board
     classify_target
     say "board     $board"
     case $kind-$served in
     ssh-disk) choose_image raucb ;;
-    ssh-package) choose_image deb ;;
+    ssh-package) if [ $package = deb ]; then choose_image deb tar.gz; else choose_image tar.gz; fi ;;
     *) choose_image img ;;
     esac
     check_image

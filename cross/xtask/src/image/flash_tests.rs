@@ -11,20 +11,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::signing::Signer;
 use super::*;
 
-/// A folder with a signed image, gone when dropped.
+/// A folder with a signed image of each kind, gone when dropped.
 struct Desk {
     folder: PathBuf,
+    board: &'static str,
 }
 
 impl Desk {
     fn new() -> Self {
+        Self::of("qemu-virt")
+    }
+
+    fn of(board: &'static str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("hark-flash-test-{}-{number}", std::process::id());
         let folder = env::temp_dir().join(name);
         fs::create_dir_all(folder.join("out")).expect("a folder for a test");
         let build = Build {
-            board: board::find("qemu-virt").expect("it is a board"),
+            board: board::find(board).expect("it is a board"),
             hark: PathBuf::new(),
             version: "1.2.3".to_owned(),
             out: folder.join("out"),
@@ -32,13 +37,21 @@ impl Desk {
         };
         // Not all zeros: those could be there by chance.
         let content: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
-        fs::write(build.out.join("hark-qemu-virt.img"), content).expect("an image for a test");
-        build.seal(&["hark-qemu-virt.img"]).expect("a signature");
-        Self { folder }
+        let images = ["img", "raucb", "deb", "tar.gz"].map(|kind| format!("hark-{board}.{kind}"));
+        for image in &images {
+            fs::write(build.out.join(image), &content).expect("an image for a test");
+        }
+        let images = images.each_ref().map(String::as_str);
+        build.seal(&images).expect("a signature");
+        Self { folder, board }
     }
 
     fn image(&self) -> PathBuf {
-        self.folder.join("out/hark-qemu-virt.img")
+        self.image_of_kind("img")
+    }
+
+    fn image_of_kind(&self, kind: &str) -> PathBuf {
+        self.folder.join(format!("out/hark-{}.{kind}", self.board))
     }
 
     fn target(&self) -> PathBuf {
@@ -162,6 +175,30 @@ fn only_the_named_authority_counts_and_only_the_named_file() {
 }
 
 #[test]
+fn an_image_of_a_kind_that_the_target_does_not_take_is_refused() {
+    let check = |board: &'static str, kind: &str, target: &str, reason: &str| {
+        let desk = Desk::of(board);
+        let image = desk.image_of_kind(kind);
+        let more = ["--image", image.to_str().expect("a path in UTF-8")];
+        let target = match target {
+            "FILE" => desk.target(),
+            other => PathBuf::from(other),
+        };
+        check_refused(&desk, board, &target, &more, reason);
+    };
+    check("qemu-virt", "raucb", "FILE", "takes a .img");
+    check("qemu-virt", "deb", "/dev/null", "takes a .img");
+    check("qemu-virt", "img", "root@192.0.2.1", "takes a .raucb");
+    check(
+        "rock-5b",
+        "img",
+        "root@192.0.2.1",
+        "takes a .deb or a .tar.gz",
+    );
+    check("imx8mp-evk", "deb", "root@192.0.2.1", "takes a .tar.gz");
+}
+
+#[test]
 fn an_image_is_written_for_its_own_board_only() {
     let desk = Desk::new();
     let description = desk.folder.join("out/image.txt");
@@ -214,19 +251,26 @@ fn what_is_there_is_overwritten_only_with_consent() {
 #[test]
 fn a_mounted_disk_is_refused() {
     let mounts = fs::read_to_string("/proc/mounts").expect("a list of mounts");
-    let mounted = mounts.lines().find_map(|line| {
-        let device = Path::new(line.split(' ').next()?);
-        let is_disk = device.starts_with("/dev") && device.exists();
-        let name = device.file_name()?.to_str()?;
-        let whole = Path::new("/sys/block").join(name).exists();
-        (is_disk && whole).then(|| device.to_owned())
-    });
-    let Some(disk) = mounted else {
-        println!("SKIPPED: no whole disk is mounted on this machine");
+    let Some(disk) = mounts.lines().find_map(disk_of_mount) else {
+        println!("SKIPPED: no disk is mounted on this machine");
         return;
     };
     let desk = Desk::new();
     check_refused(&desk, "qemu-virt", &disk, &["--dry-run"], "is in use");
+}
+
+/// The whole disk on which what a line of `/proc/mounts` names lies.
+fn disk_of_mount(line: &str) -> Option<PathBuf> {
+    let device = Path::new(line.split(' ').next()?).canonicalize().ok()?;
+    let mut entry = Path::new("/sys/class/block").join(device.file_name()?);
+    if entry.join("partition").exists() {
+        // A partition's folder lies in that of its disk.
+        entry = entry.canonicalize().ok()?.parent()?.to_owned();
+    }
+    // What is laid over a file or over other disks is none itself.
+    let is_disk = entry.join("device").exists();
+    let disk = Path::new("/dev").join(entry.file_name()?);
+    (is_disk && disk.exists()).then_some(disk)
 }
 
 /// The medium is played by a `dd` that writes one wrong byte.
@@ -260,7 +304,7 @@ fn every_board_has_a_plan_without_an_image_at_hand() {
         let output = Command::new("bash")
             .arg(workspace_root().join("flash.sh"))
             .args(["--board", board, "--target", "root@gateway", "--dry-run"])
-            .args(["--image", "/nonexistent/image"])
+            .env("CARGO_TARGET_DIR", "/nonexistent")
             .output()
             .expect("flash.sh starts");
         let stdout = String::from_utf8_lossy(&output.stdout);
