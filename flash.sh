@@ -15,6 +15,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # that fails is given up after 120 s, and a slot that never gets so far has three
 # boots: this is beyond each.
 board_wait_s=${HARK_BOARD_WAIT_S:-900}
+# The trial of the running slot ends after 120 s and the 15 s of its last start.
+trial_wait_s=180
 # As git's GIT_SSH_COMMAND: another client, an identity file, other options.
 read -r -a ssh_command <<<"${HARK_SSH_COMMAND:-ssh}"
 # The first partition, where an image keeps first settings, starts here.
@@ -24,6 +26,8 @@ board='' target='' image='' ca='' site='' ssh_key=''
 dry_run=no yes=no allow_fixed_disk=no
 # What an end half-way leaves behind.
 left='nothing was written'
+# What makes root of the user on the board.
+as_root=''
 
 usage() {
     cat <<'HELP'
@@ -309,13 +313,14 @@ remote() {
 
 # As remote, within a time: a board that is just going down may hang.
 probe() {
-    timeout 30 "${ssh_command[@]}" -o BatchMode=yes -o ConnectTimeout=5 "$target" "$@" 2>/dev/null
+    timeout --foreground 30 "${ssh_command[@]}" -o BatchMode=yes -o ConnectTimeout=5 "$target" "$@" 2>/dev/null
 }
 
 check_board() {
     need "${ssh_command[0]}" timeout
     local found
     found=$(remote uname -m) || fail "no answer from $target; does your key log in there?"
+    probe true || fail "$target asks for a password; it is asked again and again, so put your key there first (ssh-copy-id)"
     [ "$found" = "$machine" ] || fail "$target is a $found, $board is a $machine"
     if [ "$served" = disk ]; then
         found=$(remote "sed -n 's/^compatible=hark-//p' /etc/rauc/system.conf 2>/dev/null || true")
@@ -324,63 +329,140 @@ check_board() {
         found=$(remote 'tr -d "\0" </proc/device-tree/model 2>/dev/null || true')
         [[ $found == *"$model"* ]] || fail "$target calls itself \`$found\`, which is not a $board ($model)"
     fi
+    if [ "$(remote id -u)" != 0 ]; then
+        as_root='sudo -n'
+        remote sudo -n true || fail "$target may not become root without a password; log in as root, or let its sudo ask for none (NOPASSWD)"
+    fi
+    if remote systemctl is-active --quiet hark-flash; then
+        fail "$target is still at an earlier install; try again when it is done"
+    fi
+    case $image in
+    *.deb) remote 'command -v dpkg >/dev/null' || fail "$target has no dpkg; --image may name the .tar.gz" ;;
+    esac
     say "target    $target, a $board, running build $(remote 'cat /usr/share/hark/build 2>/dev/null || echo none')"
 }
 
 # upload FILE REMOTE: whole, or not at all.
 upload() {
     local sum
-    sum=$(sha256sum <"$1" | cut -d' ' -f1)
-    dd if="$1" bs=1M status=progress | remote "cat >'$2.new' && sync '$2.new'"
-    remote "echo '$sum  $2.new' | sha256sum --check --status && mv '$2.new' '$2'" ||
-        fail "the copy on the board is not whole; is its disk full?"
+    sum=$(sha256sum <"$1")
+    dd if="$1" bs=1M status=progress | remote "cat >'$2.new' && sync '$2.new'" ||
+        fail "copying to the board failed (see above; is its disk full?); $left"
+    remote "[ \"\$(sha256sum <'$2.new')\" = '$sum' ] && mv '$2.new' '$2'" || fail "the copy on the board is not whole; $left"
 }
 
-state_of_board() {
-    probe 'cat /proc/sys/kernel/random/boot_id; sed -n "s/.*rauc.slot=\([AB]\).*/\1/p" /proc/cmdline; cat /run/hark-health'
+# run_on_board COMMAND: in $folder there, as root. Shows what it says and sets
+# `result` to its exit code.
+#
+# It is a unit of its own, so neither a lost connection nor a full pipe stops it
+# half-way; here only its log is read, over as many connections as it takes.
+run_on_board() {
+    local deadline=$((SECONDS + board_wait_s)) shown=0 is_lost=no said status=0
+    local state="if systemctl is-active --quiet hark-flash; then echo running; else grep -x '[0-9]*' $folder/result 2>/dev/null || echo gone; fi"
+    left="the board goes on with it by itself; $folder/log there says how far it is"
+    remote "cat >$folder/run && $as_root systemd-run --quiet --collect --unit=hark-flash sh $folder/run" <<RUN || status=$?
+$1 >$folder/log 2>&1
+echo \$? >$folder/result
+RUN
+    # 255 is ssh's own: nobody knows whether the board has heard it.
+    if [ $status != 0 ] && [ $status != 255 ]; then fail "the board could not start it (see above); nothing was changed there"; fi
+    while [ $SECONDS -lt $deadline ]; do
+        sleep 2
+        if ! said=$(probe "$state; tail -n +$((shown + 1)) $folder/log 2>/dev/null || true"); then
+            if [ $is_lost = no ]; then say "  the connection is lost; the board goes on by itself; trying to reach it again"; fi
+            is_lost=yes
+            continue
+        fi
+        if [ $is_lost = yes ]; then say "  it answers again"; fi
+        is_lost=no
+        result=${said%%$'\n'*}
+        if [[ $said = *$'\n'* ]]; then
+            said=${said#*$'\n'}
+            say "  ${said//$'\n'/$'\n  '}"
+            shown=$((shown + $(wc -l <<<"$said")))
+        fi
+        case $result in
+        running) ;;
+        gone) fail "the board did not begin or was stopped half-way, perhaps by a power cut; what it said would be in $folder/log there" ;;
+        *) probe "rm -rf $folder" || true; return ;;
+        esac
+    done
+    fail "it takes longer than $board_wait_s s; $left"
+}
+
+# look_at_board: sets boot_id, slot and health, as `healthy 1.2.3`.
+look_at_board() {
+    local state
+    # hark-health may not have begun yet.
+    state=$(probe 'cat /proc/sys/kernel/random/boot_id; sed -n "s/.*rauc.slot=\([AB]\).*/\1/p" /proc/cmdline; cat /run/hark-health 2>/dev/null || echo pending') || return 1
+    { read -r boot_id && read -r slot && read -r health; } <<<"$state"
+}
+
+# While the running slot is on trial, the other one is what the board goes back to,
+# and nothing may overwrite it.
+await_trial() {
+    local deadline=$((SECONDS + trial_wait_s)) is_said=no
+    look_at_board || fail "$target does not tell its state"
+    while [[ $health = pending* ]]; do
+        [ $SECONDS -lt $deadline ] || fail "the board has not decided for $trial_wait_s s whether it keeps slot $slot; see \`journalctl -u hark-health\` there"
+        if [ $is_said = no ]; then say "waiting until the board has decided whether it keeps slot $slot, up to $trial_wait_s s"; fi
+        is_said=yes
+        sleep 3
+        look_at_board || true
+    done
+    case $health in
+    leaving*) fail "hark is not healthy in slot $slot and the board is going back to the other one, which an update would overwrite; try again then" ;;
+    unhealthy*) say "note: hark is not healthy in slot $slot now; it may be for its settings, which an update leaves as they are" ;;
+    esac
 }
 
 update_slot() {
     say "plan      copy $image to $target, install it to the slot that is not running,"
     say "          reboot, wait until hark is healthy there; if it is not, the board goes back by itself"
     if [ "$dry_run" = yes ]; then return; fi
-    local before boot_id slot
-    before=$(state_of_board) || fail "$target does not tell its state"
-    boot_id=$(sed -n 1p <<<"$before")
-    slot=$(sed -n 2p <<<"$before")
+    await_trial
     confirm "$target runs slot $slot and will reboot."
+    left="the board goes on in slot $slot as before"
+    folder=$(remote 'rm -f /var/lib/update.raucb*; mktemp -d /var/tmp/hark-flash.XXXXXX') || fail "no folder could be made on the board (see above); $left"
     upload "$image" /var/lib/update.raucb
-    remote 'rauc install /var/lib/update.raucb' ||
-        fail "the board refused the update (see above); it goes on in slot $slot as before"
-    remote 'rm -f /var/lib/update.raucb; sync; systemctl reboot' || true
-    await_health "$boot_id" "$slot"
+    run_on_board 'rauc install /var/lib/update.raucb'
+    probe 'rm -f /var/lib/update.raucb' || true
+    [ "$result" = 0 ] || fail "the board refused the update (see above); it goes on in slot $slot as before"
+    left="build $version is installed and the board boots it next; it goes back by itself if hark is not healthy then"
+    await_health
 }
 
-# await_health BOOT_ID SLOT: as they were before the reboot.
+# await_health: of build $version in the slot that did not run when the board was
+# looked at last.
 await_health() {
-    local deadline=$((SECONDS + board_wait_s)) state new_boot new_slot health shown=''
-    say "waiting until the board is up and hark is healthy, up to $board_wait_s s"
+    local deadline=$((SECONDS + board_wait_s)) shown='' old_boot=$boot_id old_slot=$slot new_slot
+    new_slot=$(tr AB BA <<<"$old_slot")
+    say "rebooting, and waiting until hark is healthy in slot $new_slot, up to $board_wait_s s"
+    probe 'sync; systemctl reboot' || true
     while [ $SECONDS -lt $deadline ]; do
         sleep 3
-        state=$(state_of_board) || continue
-        new_boot=$(sed -n 1p <<<"$state")
-        new_slot=$(sed -n 2p <<<"$state")
-        health=$(sed -n 3p <<<"$state")
-        if [ "$new_boot" = "$1" ]; then continue; fi
-        if [ "$new_slot $health" != "$shown" ]; then say "  slot $new_slot: $health"; fi
-        shown="$new_slot $health"
-        case $health in
-        healthy*)
-            if [ "$new_slot" = "$2" ]; then
-                fail "build $version was not healthy; the board went back to slot $2 by itself and is healthy there"
-            fi
-            say "done: $target runs build $version in slot $new_slot, healthy"
+        look_at_board || continue
+        if [ "$boot_id" = "$old_boot" ]; then
+            # It may never have heard it, and once more does no harm.
+            probe 'systemctl reboot' || true
+            continue
+        fi
+        if [ "$slot $health" != "$shown" ]; then say "  slot $slot: $health"; fi
+        shown="$slot $health"
+        case $health in pending* | leaving*) continue ;; esac
+        if [ "$shown" = "$new_slot healthy $version" ]; then
+            say "done: $target runs build $version in slot $slot, healthy"
             next_steps "see its state with \`ssh $target rauc status\`"
             return
-            ;;
-        esac
+        fi
+        [ "$slot" = "$old_slot" ] || fail "slot $slot is to run build $version, healthy, but says: $health"
+        # What the boot loader knows: a slot that was never tried has neither mark.
+        if probe 'grub-editenv /run/hark-env list' | grep -qE "^${new_slot}_(OK=0|TRY=[1-9])"; then
+            fail "build $version was not healthy; the board went back to slot $slot by itself, and says there: $health"
+        fi
+        fail "the board booted slot $slot again, not slot $new_slot with build $version; see \`rauc status\` there"
     done
-    fail "the board was not healthy within $board_wait_s s; last seen: ${shown:-nothing}"
+    fail "the board was not healthy within $board_wait_s s; last seen: ${shown:-nothing}; $left"
 }
 
 install_package() {
@@ -388,17 +470,21 @@ install_package() {
     say "          install the package of before again"
     if [ "$dry_run" = yes ]; then return; fi
     confirm "hark on $target is replaced."
+    left='hark on the board is as before'
     # A folder that nobody else can have made, and a name without surprises: root
     # runs what lies there.
-    local folder name=hark.deb
+    local name=hark.deb
     case $image in *.tar.gz) name=hark.tar.gz ;; esac
-    folder=$(remote 'mktemp -d /var/tmp/hark-install.XXXXXX')
+    folder=$(remote 'mktemp -d /var/tmp/hark-flash.XXXXXX') || fail "no folder could be made on the board (see above); $left"
     upload "$image" "$folder/$name"
     upload "$here/cross/image/install-on-board.sh" "$folder/install-on-board.sh"
-    # As a unit of its own, so that a lost connection does not stop it half-way.
-    remote "\$([ \$(id -u) = 0 ] || echo sudo -n) systemd-run --quiet --collect --wait --pipe --unit=hark-install sh $folder/install-on-board.sh $folder/$name" ||
-        { remote "rm -rf $folder"; fail "hark on $target is not healthy with build $version (see above)"; }
-    remote "rm -rf $folder"
+    run_on_board "sh $folder/install-on-board.sh $folder/$name"
+    case $result in
+    0) ;;
+    3) fail "build $version could not be installed on $target (see above)" ;;
+    4) fail "hark on $target is not healthy with build $version (see above)" ;;
+    *) fail "installing build $version on $target ended with exit code $result (see above)" ;;
+    esac
     say "done: $target runs build $version, healthy"
     next_steps "see its log with \`ssh $target journalctl -u hark\`"
 }

@@ -11,6 +11,8 @@ mod board;
 mod contents;
 mod disk;
 #[cfg(test)]
+mod flash_board_tests;
+#[cfg(test)]
 mod flash_tests;
 mod initramfs;
 #[cfg(test)]

@@ -12,8 +12,8 @@ use super::signing::Signer;
 use super::*;
 
 /// A folder with a signed image of each kind, gone when dropped.
-struct Desk {
-    folder: PathBuf,
+pub(super) struct Desk {
+    pub(super) folder: PathBuf,
     board: &'static str,
 }
 
@@ -22,7 +22,7 @@ impl Desk {
         Self::of("qemu-virt")
     }
 
-    fn of(board: &'static str) -> Self {
+    pub(super) fn of(board: &'static str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("hark-flash-test-{}-{number}", std::process::id());
@@ -50,7 +50,7 @@ impl Desk {
         self.image_of_kind("img")
     }
 
-    fn image_of_kind(&self, kind: &str) -> PathBuf {
+    pub(super) fn image_of_kind(&self, kind: &str) -> PathBuf {
         self.folder.join(format!("out/hark-{}.{kind}", self.board))
     }
 
@@ -64,7 +64,7 @@ impl Desk {
             .expect("flash.sh starts")
     }
 
-    fn command(&self, board: &str, target: &Path, more: &[&str]) -> Command {
+    pub(super) fn command(&self, board: &str, target: &Path, more: &[&str]) -> Command {
         let mut flash = Command::new("bash");
         flash
             .arg(workspace_root().join("flash.sh"))
