@@ -28,6 +28,8 @@ dry_run=no yes=no allow_fixed_disk=no
 left='nothing was written'
 # What makes root of the user on the board.
 as_root=''
+# Prints a new folder of the board. Those of interrupted runs go: nothing runs there.
+new_folder='rm -rf /var/tmp/hark-flash.* 2>/dev/null; mktemp -d /var/tmp/hark-flash.XXXXXX'
 
 usage() {
     cat <<'HELP'
@@ -286,6 +288,7 @@ write_disk() {
     if [ $kind = file ]; then dd if="$target" iflag=nocache count=0 status=none; fi
     dd if="$target" bs=4M iflag=$uncached,count_bytes count="$image_bytes" status=progress | cmp - "$image" ||
         fail "$target does not hold what was written to it; the medium is broken or fake: take another one"
+    left="$target holds the image, but not this site's settings; flash it again"
     [ -z "$site" ] || mcopy -o -i "$target@@$esp_offset" "$site" ::/site/hark.toml || fail "$site does not fit; $left"
     [ -z "$ssh_key" ] || mcopy -o -i "$target@@$esp_offset" "$ssh_key" ::/site/authorized_keys || fail "$ssh_key does not fit; $left"
     sync "$target"
@@ -423,7 +426,7 @@ update_slot() {
     await_trial
     confirm "$target runs slot $slot and will reboot."
     left="the board goes on in slot $slot as before"
-    folder=$(remote 'rm -f /var/lib/update.raucb*; mktemp -d /var/tmp/hark-flash.XXXXXX') || fail "no folder could be made on the board (see above); $left"
+    folder=$(remote "rm -f /var/lib/update.raucb*; $new_folder") || fail "no folder could be made on the board (see above); $left"
     upload "$image" /var/lib/update.raucb
     run_on_board 'rauc install /var/lib/update.raucb'
     probe 'rm -f /var/lib/update.raucb' || true
@@ -475,7 +478,7 @@ install_package() {
     # runs what lies there.
     local name=hark.deb
     case $image in *.tar.gz) name=hark.tar.gz ;; esac
-    folder=$(remote 'mktemp -d /var/tmp/hark-flash.XXXXXX') || fail "no folder could be made on the board (see above); $left"
+    folder=$(remote "$new_folder") || fail "no folder could be made on the board (see above); $left"
     upload "$image" "$folder/$name"
     upload "$here/cross/image/install-on-board.sh" "$folder/install-on-board.sh"
     run_on_board "sh $folder/install-on-board.sh $folder/$name"

@@ -199,6 +199,7 @@ fn a_connection_lost_during_an_update_is_no_refusal() {
 fn what_a_board_refuses_is_not_left_there() {
     let board = Board::with_slots();
     board.write("var/lib/update.raucb.new", "of an interrupted update");
+    board.write("var/tmp/hark-flash.abcdef/run", "of an interrupted update");
     board.add_program("rauc", "exit 1");
     check_failed(&board, "goes on in slot A as before");
 }
