@@ -7,7 +7,8 @@
 //! `board/` holds the registers, one file for each board.
 //!
 //! It refuses to trust the line: what is no frame is counted, and a request
-//! that it cannot meet is refused as a whole.
+//! that it cannot meet is refused as a whole; only who it is it says whenever it is
+//! asked.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,6 @@ mod settings;
 
 pub use clock::Clock;
 pub use log_buffer::LogBuffer;
-pub use node::{Node, Note, Refusal};
+pub use node::{Node, Note};
 pub use outbox::Outbox;
 pub use settings::{Settings, WrongSetting};

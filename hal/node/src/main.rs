@@ -17,7 +17,7 @@ use board::Board;
 use cortex_m_rt::entry;
 use critical_section::Mutex;
 use embedded_alloc::LlffHeap;
-use hark_node::{Node, Note, Outbox, Refusal, Settings};
+use hark_node::{Node, Note, Outbox, Settings};
 use hark_wire::Message;
 
 /// For the settings' list of faults, which the start and each new period copy,
@@ -93,11 +93,12 @@ fn log(note: Note) {
                 running
             );
         }
-        Note::Refused(Refusal::Period(period_ms)) => {
+        Note::Refused(period_ms) => {
             defmt::warn!("refused: a reading every {=u32} ms", period_ms);
         }
-        Note::Refused(Refusal::NoRequest) => defmt::warn!("refused: not a gateway's message"),
-        Note::Rejected(error) => defmt::warn!("rejected a frame: {}", error),
+        Note::Rejected(error) => {
+            defmt::warn!("rejected a frame: {}; more are only counted", error);
+        }
         Note::FaultBegan(fault) => defmt::error!("the machine has a fault: {=str}", fault.name()),
         Note::FaultEnded(fault) => defmt::info!("the fault is gone: {=str}", fault.name()),
         Note::Missed(readings) => defmt::warn!("held up: {=u32} readings given up", readings),

@@ -16,7 +16,7 @@ const HEALTH_EVERY_US: u64 = 5_000_000;
 /// A node that was held up sends what it missed, up to this much. Readings
 /// further back are given up, which their sequence shows.
 const BACKLOG_MAX_US: u64 = 1_000_000;
-/// Notes that wait to be logged; more come only with a line that babbles.
+/// Notes that wait to be logged; more come only with a gateway that babbles.
 const NOTES_MAX: usize = 8;
 /// A regulated 24 V supply, mV.
 const SUPPLY_MV: u16 = 24_000;
@@ -32,9 +32,10 @@ pub enum Note {
         /// Whether readings are sent.
         running: bool,
     },
-    /// A request was refused.
-    Refused(Refusal),
-    /// A frame was none.
+    /// A request for this period was refused as a whole: it is not one of
+    /// [`PERIOD_MS_MIN`] to [`PERIOD_MS_MAX`].
+    Refused(u32),
+    /// A frame was none; the first of them.
     Rejected(DecodeError),
     /// The machine has a fault.
     FaultBegan(Fault),
@@ -42,15 +43,6 @@ pub enum Note {
     FaultEnded(Fault),
     /// So many readings were given up, because the node was held up.
     Missed(u32),
-}
-
-/// Why a request was refused, as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The period is not one of [`PERIOD_MS_MIN`] to [`PERIOD_MS_MAX`].
-    Period(u32),
-    /// It is nothing that a gateway says.
-    NoRequest,
 }
 
 /// A sensor node at one end of a line.
@@ -99,12 +91,21 @@ impl Node {
     /// Takes in what the line brought, in pieces of any size.
     pub fn handle_bytes(&mut self, mut bytes: &[u8], now_us: u64) {
         while let Some(outcome) = self.decoder.next_message(&mut bytes) {
-            let note = match outcome {
-                Ok(Message::Config(config)) => self.handle_config(config, now_us),
-                Ok(_) => Note::Refused(Refusal::NoRequest),
-                Err(error) => Note::Rejected(error),
-            };
-            self.note(note);
+            match outcome {
+                Ok(Message::Config(config)) => {
+                    let note = self.handle_config(config, now_us);
+                    self.note(note);
+                }
+                // On a two-wire line a node hears itself: a word about that
+                // would be heard, and would bring forth the next.
+                Ok(_) => {}
+                Err(error) if self.decoder.counts().rejected() == 1 => {
+                    self.note(Note::Rejected(error));
+                }
+                // Noise must not fill the line with words about it: the report
+                // of health counts it.
+                Err(_) => {}
+            }
         }
     }
 
@@ -133,10 +134,12 @@ impl Node {
     }
 
     fn handle_config(&mut self, config: Config, now_us: u64) -> Note {
+        // Who the node is depends on nothing else that is asked.
+        self.wants_hello |= config.say_hello;
         let period_ms = match config.period_ms {
             0 => self.config.period_ms,
             period_ms if (PERIOD_MS_MIN..=PERIOD_MS_MAX).contains(&period_ms) => period_ms,
-            period_ms => return Note::Refused(Refusal::Period(period_ms)),
+            period_ms => return Note::Refused(period_ms),
         };
         if period_ms != self.config.period_ms {
             self.config.period_ms = period_ms;
@@ -147,7 +150,6 @@ impl Node {
             self.sample_at_us = now_us;
         }
         self.is_running = config.running;
-        self.wants_hello |= config.say_hello;
         Note::Configured {
             period_ms,
             running: config.running,

@@ -135,8 +135,8 @@ pub struct Log {
     pub bytes: Vec<u8, LOG_MAX, u8>,
 }
 
-/// What the gateway wants of the node. The node takes all of it or, if it
-/// cannot, none of it.
+/// What the gateway wants of the node. The node takes the period and running
+/// together or, if it cannot, neither; its [`Hello`] it says in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Config {

@@ -23,13 +23,17 @@ fn notes(node: &mut Node) -> Vec<Note> {
     std::iter::from_fn(|| node.poll_note()).collect()
 }
 
+fn hear(node: &mut Node, message: &Message, now_us: u64) {
+    node.handle_bytes(encode(message, &mut [0; FRAME_MAX]), now_us);
+}
+
 fn ask(node: &mut Node, period_ms: u32, running: bool, now_us: u64) {
-    let message = Message::Config(Config {
+    let config = Config {
         period_ms,
         running,
         say_hello: false,
-    });
-    node.handle_bytes(encode(&message, &mut [0; FRAME_MAX]), now_us);
+    };
+    hear(node, &Message::Config(config), now_us);
 }
 
 #[test]
@@ -95,9 +99,41 @@ fn the_period_and_running_are_honoured_and_a_bad_period_refuses_all() {
         [
             configured(100, false),
             configured(50, true),
-            Note::Refused(Refusal::Period(9))
+            Note::Refused(9)
         ]
     );
+}
+
+#[test]
+fn who_the_node_is_it_says_even_if_it_refuses_the_period() {
+    let mut node = node("");
+    due(&mut node, 0);
+    let config = Config {
+        period_ms: PERIOD_MS_MAX + 1,
+        running: false,
+        say_hello: true,
+    };
+    hear(&mut node, &Message::Config(config), 0);
+    let said = due(&mut node, 0);
+    assert!(matches!(said[..], [Message::Hello(_)]), "{said:?}");
+    assert_eq!(readings(&mut node, 100_000).len(), 1, "it still runs");
+    assert_eq!(notes(&mut node), [Note::Refused(PERIOD_MS_MAX + 1)]);
+}
+
+#[test]
+fn a_node_that_hears_itself_says_nothing_of_it() {
+    let mut node = node("fault=none");
+    let mut said = due(&mut node, 0);
+    said.extend(due(&mut node, 10_000_000));
+    said.push(Message::Log(hark_wire::Log::default()));
+    assert!(said.iter().any(|m| matches!(m, Message::Health(_))));
+    notes(&mut node);
+    for message in &said {
+        hear(&mut node, message, 10_000_000);
+    }
+    assert_eq!(due(&mut node, 10_000_000), []);
+    assert_eq!(notes(&mut node), []);
+    assert_eq!(node.decoder.counts().rejected(), 0);
 }
 
 #[test]
@@ -128,11 +164,11 @@ fn a_node_that_was_held_up_sends_what_it_missed_within_bounds() {
 }
 
 #[test]
-fn a_line_that_babbles_costs_fixed_memory() {
+fn of_a_line_that_babbles_the_first_frame_is_told_and_all_are_counted() {
     let mut node = node("");
     for _ in 0..10_000 {
         node.handle_bytes(b"babble\x00", 0);
     }
-    assert_eq!(notes(&mut node).len(), NOTES_MAX);
+    assert_eq!(notes(&mut node).len(), 1);
     assert_eq!(node.decoder.counts().rejected(), 10_000);
 }
