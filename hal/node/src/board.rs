@@ -3,4 +3,6 @@
 
 mod mps2_an386;
 
-pub(crate) use mps2_an386::{Board, SETTINGS_BYTES_MAX, flush, init_heap, now_us, reset};
+pub(crate) use mps2_an386::{
+    Board, SETTINGS_BYTES_MAX, flush, has_lost_bytes, init_heap, now_us, reset,
+};

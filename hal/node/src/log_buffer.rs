@@ -3,7 +3,6 @@
 //! defmt writes a line in small pieces. They are kept from the line's start to
 //! its end, or not at all: half a line would cost the reader the next one too.
 
-use hark_wire::{LOG_MAX, Log};
 use heapless::Deque;
 
 /// Bytes that wait: some fifty lines.
@@ -44,23 +43,27 @@ impl LogBuffer {
     /// Ends the open line; one that found no room is dropped and counted.
     pub fn end_line(&mut self) {
         if self.is_overrun {
-            for _ in 0..self.open {
-                self.bytes.pop_back();
-            }
+            self.drop_line();
+        }
+        self.open = 0;
+    }
+
+    /// Drops the open line, if there is one, and counts it.
+    pub fn drop_line(&mut self) {
+        if self.open > 0 || self.is_overrun {
+            self.bytes.truncate(self.bytes.len() - self.open);
             self.dropped = self.dropped.saturating_add(1);
         }
         self.open = 0;
         self.is_overrun = false;
     }
 
-    /// The next piece for the gateway; of whole lines only.
-    pub fn take(&mut self) -> Option<Log> {
-        let whole = self.bytes.len() - self.open;
-        let bytes = (0..whole.min(LOG_MAX)).filter_map(|_| self.bytes.pop_front());
-        Some(Log {
-            bytes: bytes.collect(),
-        })
-        .filter(|log| !log.bytes.is_empty())
+    /// The next byte for the gateway; of whole lines only.
+    pub fn pop(&mut self) -> Option<u8> {
+        if self.bytes.len() == self.open {
+            return None;
+        }
+        self.bytes.pop_front()
     }
 
     /// Lines dropped so far.
@@ -80,16 +83,14 @@ mod tests {
     use super::*;
 
     fn drain(buffer: &mut LogBuffer) -> Vec<u8> {
-        std::iter::from_fn(|| buffer.take())
-            .flat_map(|log| log.bytes)
-            .collect()
+        std::iter::from_fn(|| buffer.pop()).collect()
     }
 
     #[test]
     fn a_line_is_taken_when_it_is_whole() {
         let mut buffer = LogBuffer::new();
         buffer.write(b"one");
-        assert_eq!(buffer.take(), None);
+        assert_eq!(buffer.pop(), None);
         buffer.end_line();
         buffer.write(b"two");
         assert_eq!(drain(&mut buffer), b"one");
@@ -116,13 +117,17 @@ mod tests {
     }
 
     #[test]
-    fn pieces_hold_at_most_a_log_message() {
+    fn a_line_that_is_dropped_leaves_those_before_and_after_it() {
         let mut buffer = LogBuffer::new();
-        buffer.write(&[7; LOG_MAX + 1]);
+        buffer.drop_line();
+        assert_eq!(buffer.dropped(), 0);
+        buffer.write(b"one");
         buffer.end_line();
-        let lens: Vec<usize> = std::iter::from_fn(|| buffer.take())
-            .map(|log| log.bytes.len())
-            .collect();
-        assert_eq!(lens, [LOG_MAX, 1]);
+        buffer.write(b"tw");
+        buffer.drop_line();
+        buffer.write(b"three");
+        buffer.end_line();
+        assert_eq!(drain(&mut buffer), b"onethree");
+        assert_eq!(buffer.dropped(), 1);
     }
 }

@@ -12,13 +12,14 @@ mod board;
 mod logger;
 
 use core::cell::RefCell;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use board::Board;
 use cortex_m_rt::entry;
 use critical_section::Mutex;
 use embedded_alloc::LlffHeap;
 use hark_node::{Node, Note, Outbox, Settings};
-use hark_wire::Message;
+use hark_wire::{FRAME_MAX, Message, encode};
 
 /// For the settings' list of faults, which the start and each new period copy,
 /// and the words about a wrong one. A reading allocates nothing.
@@ -30,12 +31,15 @@ static OUTBOX: Mutex<RefCell<Outbox>> = Mutex::new(RefCell::new(Outbox::new()));
 
 /// Bytes taken off the line at once.
 const READ_BYTES: usize = 256;
+/// How long a panic's last words may wait for a line that takes nothing.
+const LAST_WORDS_US: u64 = 1_000_000;
 
 #[entry]
 fn main() -> ! {
     board::init_heap(&HEAP);
     let mut text = [0; board::SETTINGS_BYTES_MAX];
     let mut board = Board::start();
+    end_frame();
     let settings = Settings::parse(board.settings(&mut text), |wrong| {
         defmt::error!("{}", defmt::Display2Format(&wrong));
     });
@@ -55,29 +59,52 @@ fn serve(board: &mut Board, node: &mut Node) -> ! {
     loop {
         let len = board.read(&mut buffer);
         node.handle_bytes(&buffer[..len], board::now_us());
+        if board::has_lost_bytes() {
+            node.handle_loss();
+        }
         while let Some(message) = node.poll_message(board::now_us(), frames_dropped()) {
-            send(board, &message);
+            queue(&message);
+            board.transmit();
         }
         while let Some(note) = node.poll_note() {
             log(note);
         }
-        while let Some(log) = next_log() {
-            send(board, &Message::Log(log));
+        if let Some(log) = next_log() {
+            queue(&Message::Log(log));
+            board.transmit();
         }
         board.wait();
     }
 }
 
-fn send(board: &mut Board, message: &Message) {
-    critical_section::with(|cs| OUTBOX.borrow_ref_mut(cs).push(message));
-    board.transmit();
+/// Puts a whole frame in line. Interrupts are off for one byte at a time: the
+/// next one on the line does not wait for longer than it takes to come.
+fn queue(message: &Message) {
+    let mut buffer = [0; FRAME_MAX];
+    let frame = encode(message, &mut buffer);
+    if critical_section::with(|cs| OUTBOX.borrow_ref_mut(cs).admit(frame.len())) {
+        for byte in frame {
+            critical_section::with(|cs| OUTBOX.borrow_ref_mut(cs).push(*byte));
+        }
+    }
 }
 
-/// Log lines wait for half of the outbox to be free, so that they never cost a
-/// reading.
+/// Ends a frame that was cut off on the line, so that the next is not taken for
+/// its rest.
+fn end_frame() {
+    critical_section::with(|cs| {
+        let mut outbox = OUTBOX.borrow_ref_mut(cs);
+        if outbox.admit(1) {
+            outbox.push(0);
+        }
+    });
+}
+
+/// The log waits for the line to be free, so that a reading waits for one piece
+/// of it at most.
 fn next_log() -> Option<hark_wire::Log> {
-    let has_room = critical_section::with(|cs| OUTBOX.borrow_ref(cs).is_half_empty());
-    has_room.then(logger::take).flatten()
+    let is_free = critical_section::with(|cs| OUTBOX.borrow_ref(cs).is_empty());
+    is_free.then(logger::take).flatten()
 }
 
 fn frames_dropped() -> u32 {
@@ -99,6 +126,9 @@ fn log(note: Note) {
         Note::Rejected(error) => {
             defmt::warn!("rejected a frame: {}; more are only counted", error);
         }
+        Note::LostBytes => {
+            defmt::warn!("bytes came faster than they were read, and are lost");
+        }
         Note::FaultBegan(fault) => defmt::error!("the machine has a fault: {=str}", fault.name()),
         Note::FaultEnded(fault) => defmt::info!("the fault is gone: {=str}", fault.name()),
         Note::Missed(readings) => defmt::warn!("held up: {=u32} readings given up", readings),
@@ -107,7 +137,25 @@ fn log(note: Note) {
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo) -> ! {
-    defmt::error!("{}", defmt::Display2Format(info));
-    board::flush(|| next_log().map(Message::Log));
+    // A second panic, as by what the first one left borrowed, says nothing.
+    static IS_PANICKING: AtomicBool = AtomicBool::new(false);
+    if !IS_PANICKING.swap(true, Ordering::Relaxed) {
+        let until_us = board::now_us() + LAST_WORDS_US;
+        end_frame();
+        logger::give_up_line();
+        // Earlier lines first: they make room for the last one.
+        flush(until_us);
+        defmt::error!("{}", defmt::Display2Format(info));
+        flush(until_us);
+    }
     board::reset()
+}
+
+/// Sends all that waits for the line, the log too.
+fn flush(until_us: u64) {
+    board::flush(until_us);
+    while let Some(log) = next_log() {
+        queue(&Message::Log(log));
+        board::flush(until_us);
+    }
 }

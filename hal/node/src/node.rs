@@ -37,6 +37,8 @@ pub enum Note {
     Refused(u32),
     /// A frame was none; the first of them.
     Rejected(DecodeError),
+    /// Bytes came faster than they were read; told once.
+    LostBytes,
     /// The machine has a fault.
     FaultBegan(Fault),
     /// The machine is sound again.
@@ -50,6 +52,7 @@ pub struct Node {
     hello: Hello,
     wants_hello: bool,
     decoder: FrameDecoder,
+    has_lost_bytes: bool,
     config: RigConfig,
     rig: Rig,
     is_running: bool,
@@ -77,6 +80,7 @@ impl Node {
             },
             wants_hello: true,
             decoder: FrameDecoder::new(),
+            has_lost_bytes: false,
             rig: Rig::new(config.clone()).expect("settings are in the rig's ranges"),
             config,
             is_running: true,
@@ -106,6 +110,14 @@ impl Node {
                 // of health counts it.
                 Err(_) => {}
             }
+        }
+    }
+
+    /// The board has lost bytes of the line. Their frame fails its checksum, and
+    /// is counted by that.
+    pub fn handle_loss(&mut self) {
+        if !core::mem::replace(&mut self.has_lost_bytes, true) {
+            self.note(Note::LostBytes);
         }
     }
 

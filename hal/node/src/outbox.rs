@@ -1,6 +1,10 @@
 //! Frames on their way to the line: one writer, so that they never interleave.
+//!
+//! The writer lets the transmitter in between any two bytes, because a receiver
+//! of one byte cannot wait for a whole frame. What it was told that there is
+//! room for stays so: the transmitter only makes more.
 
-use hark_wire::{FRAME_MAX, Message, encode};
+use hark_wire::FRAME_MAX;
 use heapless::Deque;
 
 /// Bytes that wait for the line: a third of a second at 115 200 baud. A line
@@ -26,23 +30,25 @@ impl Outbox {
         }
     }
 
-    /// Puts the whole frame of `message` in line, or drops and counts it.
-    pub fn push(&mut self, message: &Message) {
-        let mut buffer = [0; FRAME_MAX];
-        let frame = encode(message, &mut buffer);
-        if frame.len() > BYTES_MAX - self.bytes.len() {
-            self.dropped = self.dropped.saturating_add(1);
-            return;
-        }
-        for byte in frame {
-            self.bytes.push_back(*byte).expect("there is room");
-        }
+    /// Whether a frame of `len` bytes finds room; if not, it is dropped and
+    /// counted.
+    pub fn admit(&mut self, len: usize) -> bool {
+        let has_room = len <= BYTES_MAX - self.bytes.len();
+        self.dropped = self.dropped.saturating_add((!has_room).into());
+        has_room
     }
 
-    /// Whether any message finds room and half is free: what can wait, waits
-    /// for that.
-    pub fn is_half_empty(&self) -> bool {
-        self.bytes.len() <= BYTES_MAX / 2
+    /// Puts the next byte of an admitted frame in line.
+    ///
+    /// # Panics
+    /// If there is no room for it.
+    pub fn push(&mut self, byte: u8) {
+        self.bytes.push_back(byte).expect("its frame was admitted");
+    }
+
+    /// Whether nothing waits for the line: what can wait, waits for that.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 
     /// The next byte for the line.
@@ -65,16 +71,20 @@ impl Default for Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hark_wire::{FrameDecoder, Health};
+    use hark_wire::{FrameDecoder, Health, Message, encode};
 
     #[test]
     fn what_finds_no_room_is_dropped_whole_and_counted() {
         let message = Message::Health(Health::default());
+        let mut buffer = [0; FRAME_MAX];
+        let frame = encode(&message, &mut buffer);
         let mut outbox = Outbox::new();
         for _ in 0..1000 {
-            outbox.push(&message);
+            if outbox.admit(frame.len()) {
+                frame.iter().for_each(|byte| outbox.push(*byte));
+            }
         }
-        assert!(!outbox.is_half_empty());
+        assert!(!outbox.is_empty());
         let mut decoder = FrameDecoder::new();
         let mut frames = 0;
         while let Some(byte) = outbox.pop() {
@@ -85,6 +95,6 @@ mod tests {
         }
         assert_eq!(frames + outbox.dropped(), 1000);
         assert!(frames > 100, "{frames} frames fit");
-        assert!(outbox.is_half_empty());
+        assert!(outbox.is_empty());
     }
 }

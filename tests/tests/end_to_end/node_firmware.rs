@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use hark_hal::{Received, SerialLine, SerialSettings};
 use hark_tests::{Mosquitto, wait_until};
 
 use crate::LIMIT;
@@ -145,6 +146,19 @@ fn starts(hark: &Hark) -> usize {
         .filter_map(|line| Some(line.split_once("boot ")?.1.to_owned()))
         .collect();
     boots.len()
+}
+
+#[test]
+fn a_start_first_ends_the_frame_that_the_last_one_left() -> Result<()> {
+    let Some(elf) = firmware() else { return Ok(()) };
+    let site = Site::new("")?;
+    let mut machine = Machine::new(&site, &elf, "fault=none")?;
+    let mut line = SerialLine::open(&SerialSettings::new(&machine.port, 115_200))?;
+    machine.run()?;
+    let mut first = [0xff];
+    ensure!(line.read(&mut first, LIMIT)? == Received::Bytes(1));
+    ensure!(first == [0], "{first:?}");
+    Ok(())
 }
 
 #[test]

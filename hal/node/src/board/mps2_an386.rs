@@ -10,6 +10,7 @@
 
 use core::cell::RefCell;
 use core::ptr::{addr_of_mut, read_volatile, write_volatile};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use cortex_m::peripheral::{NVIC, SCB, SYST, syst::SystClkSource};
 use cortex_m_rt::{ExceptionFrame, exception};
@@ -17,7 +18,6 @@ use cortex_m_semihosting::syscall;
 use critical_section::Mutex;
 use embedded_alloc::LlffHeap;
 use hark_node::Clock;
-use hark_wire::Message;
 use heapless::Deque;
 
 use crate::OUTBOX;
@@ -25,13 +25,15 @@ use crate::OUTBOX;
 /// AN386, table 3-3: the system clock, which also drives UARTs and timers.
 const CLOCK_HZ: u32 = 25_000_000;
 const BAUD: u32 = 115_200;
+/// Time that a character of ten bits takes on the line, rounded up.
+const CHARACTER_US: u64 = 10_000_000_u32.div_ceil(BAUD) as u64;
 /// The loop looks at its clock so often, and sleeps in between: a reading is
 /// late by this much at most.
 const TICK_HZ: u32 = 500;
 /// The longest text of settings.
 pub(crate) const SETTINGS_BYTES_MAX: usize = 1024;
 /// Bytes that wait for the loop: a twentieth of a second at [`BAUD`], longer than
-/// one pass of it. More are lost, and their frame with them.
+/// one pass of it. More are lost, which is told.
 const RECEIVED_MAX: usize = 512;
 const HEAP_BYTES: usize = 16 * 1024;
 
@@ -53,6 +55,8 @@ const UART_INTERRUPT: usize = UART0 + 0xc;
 const UART_DIVIDER: usize = UART0 + 0x10;
 const STATE_TX_FULL: u32 = 1 << 0;
 const STATE_RX_FULL: u32 = 1 << 1;
+/// Stays set until it is written.
+const STATE_RX_OVERRUN: u32 = 1 << 3;
 const CTRL_TX_RX_WITH_INTERRUPTS: u32 = 0b1111;
 const INTERRUPT_TX: u32 = 1 << 0;
 const INTERRUPT_RX: u32 = 1 << 1;
@@ -74,6 +78,7 @@ unsafe impl cortex_m::interrupt::InterruptNumber for Interrupt {
 
 static CLOCK: Mutex<RefCell<Clock>> = Mutex::new(RefCell::new(Clock::new(CLOCK_HZ / 1_000_000)));
 static RECEIVED: Mutex<RefCell<Deque<u8, RECEIVED_MAX>>> = Mutex::new(RefCell::new(Deque::new()));
+static HAS_LOST_BYTES: AtomicBool = AtomicBool::new(false);
 
 /// What outlives a reset: memory that nobody initialises, so random at power-on.
 struct Kept {
@@ -171,15 +176,16 @@ pub(crate) fn now_us() -> u64 {
     })
 }
 
-/// Sends the outbox and then `messages`, waiting for the line, for a second at
-/// most: a line that nobody reads must not hold up the reset.
-pub(crate) fn flush(mut messages: impl FnMut() -> Option<Message>) {
-    let until_us = now_us() + 1_000_000;
+/// Whether bytes of the line were lost since this was last asked.
+pub(crate) fn has_lost_bytes() -> bool {
+    HAS_LOST_BYTES.swap(false, Ordering::Relaxed)
+}
+
+/// Sends the outbox, waiting for the line until `until_us`: a line that takes
+/// nothing must not hold up the reset.
+pub(crate) fn flush(until_us: u64) {
     critical_section::with(|cs| {
-        // After a panic within a borrow there is nothing to be sent safely.
-        let Ok(mut outbox) = OUTBOX.borrow(cs).try_borrow_mut() else {
-            return;
-        };
+        let mut outbox = OUTBOX.borrow_ref_mut(cs);
         while let Some(byte) = outbox.pop() {
             while read(UART_STATE) & STATE_TX_FULL != 0 {
                 if now_us() > until_us {
@@ -189,15 +195,14 @@ pub(crate) fn flush(mut messages: impl FnMut() -> Option<Message>) {
             write(UART_DATA, byte.into());
         }
     });
-    if now_us() < until_us
-        && let Some(message) = messages()
-    {
-        critical_section::with(|cs| OUTBOX.borrow_ref_mut(cs).push(&message));
-        flush(messages);
-    }
 }
 
+/// Starts anew, once the line has what the transmitter has.
 pub(crate) fn reset() -> ! {
+    // It holds one byte, shifts another one out, and does not tell when that is
+    // done.
+    let until_us = now_us() + 2 * CHARACTER_US;
+    while now_us() < until_us {}
     SCB::sys_reset()
 }
 
@@ -256,9 +261,15 @@ fn receive() {
     write(UART_INTERRUPT, INTERRUPT_RX);
     critical_section::with(|cs| {
         let mut received = RECEIVED.borrow_ref_mut(cs);
+        let mut has_lost = read(UART_STATE) & STATE_RX_OVERRUN != 0;
+        if has_lost {
+            write(UART_STATE, STATE_RX_OVERRUN);
+        }
         while read(UART_STATE) & STATE_RX_FULL != 0 {
-            // Without room the byte is lost, and its frame fails the checksum.
-            let _ = received.push_back(read(UART_DATA) as u8);
+            has_lost |= received.push_back(read(UART_DATA) as u8).is_err();
+        }
+        if has_lost {
+            HAS_LOST_BYTES.store(true, Ordering::Relaxed);
         }
     });
 }
