@@ -78,7 +78,7 @@ pub enum Step {
 pub enum Output {
     /// One for each reading scored or fallen back.
     Verdict(Verdict),
-    /// Follows the verdict that changed the state.
+    /// Follows the verdict that changed the state, or [`Engine::handle_gone`].
     Alert(Alert),
     /// The standing rung changed; follows the verdict that showed the cause.
     Step(LadderStep),

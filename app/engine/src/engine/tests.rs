@@ -195,6 +195,34 @@ fn alerts_follow_the_verdict_that_changed_the_state() {
 }
 
 #[test]
+fn the_alert_of_a_sensor_that_is_gone_is_cleared_once() {
+    let mut engine = two_readings();
+    let sensor = engine.sensor("a").unwrap();
+    let gone = |engine: &mut Engine, now_us| {
+        engine.handle_gone(sensor, now_us);
+        std::iter::from_fn(|| engine.poll_output()).collect::<Vec<_>>()
+    };
+    read(&mut engine, 0, 1.0, 0);
+    for n in 1..3 {
+        assert_eq!(gone(&mut engine, n), [], "nothing stands");
+        read(&mut engine, n, 1.0, n);
+        let ticket = start(&mut engine, 0);
+        engine.handle_outputs(ticket, Ok(&[0.9]), n);
+        let said = std::iter::from_fn(|| engine.poll_output()).last();
+        assert!(matches!(said, Some(Output::Alert(_))), "raised again");
+        let said = gone(&mut engine, n + 10);
+        let [Output::Alert(alert)] = said[..] else {
+            panic!("{said:?}")
+        };
+        let Verdict { state, score, .. } = alert.verdict;
+        assert_eq!((state, score), (AlertState::Cleared, 0.9));
+        assert_eq!(alert.verdict.age_us, Some(10));
+        assert_eq!(engine.alert_state(sensor), AlertState::Cleared);
+    }
+    check_conservation(&engine);
+}
+
+#[test]
 fn a_gap_or_a_refused_reading_empties_the_window() {
     let mut engine = two_readings();
     read(&mut engine, 0, 1.0, 0);

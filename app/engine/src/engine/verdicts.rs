@@ -3,7 +3,7 @@
 use super::cache::CachedScore;
 use super::pending::Question;
 use super::sensors::LastVerdict;
-use super::{Engine, OUTPUTS_MAX, Output};
+use super::{Engine, OUTPUTS_MAX, Output, SensorId};
 use crate::ladder::Rung;
 use crate::outcome::Outcome;
 use crate::verdict::{Alert, AlertState, Verdict};
@@ -16,6 +16,25 @@ struct Answer {
     threshold: f32,
     /// Of a verdict that is repeated.
     age_us: Option<u64>,
+}
+
+impl Answer {
+    fn without_model(rule_score: Option<f32>, last: Option<LastVerdict>, now_us: u64) -> Self {
+        match (rule_score, last) {
+            (None, Some(last)) => Self {
+                rung: Rung::Last,
+                score: last.score,
+                threshold: last.threshold,
+                age_us: Some(now_us.saturating_sub(last.given_us)),
+            },
+            (rule_score, _) => Self {
+                rung: Rung::Rule,
+                score: rule_score.unwrap_or(0.0),
+                threshold: 1.0,
+                age_us: None,
+            },
+        }
+    }
 }
 
 impl Engine {
@@ -109,21 +128,32 @@ impl Engine {
     pub(super) fn give_fallback(&mut self, question: &Question, now_us: u64) {
         self.counters.count(Outcome::Fallback);
         let last = self.sensors.get(question.sensor).last;
-        let answer = match (question.rule_score, last) {
-            (None, Some(last)) => Answer {
-                rung: Rung::Last,
-                score: last.score,
-                threshold: last.threshold,
-                age_us: Some(now_us.saturating_sub(last.given_us)),
-            },
-            (rule_score, _) => Answer {
-                rung: Rung::Rule,
-                score: rule_score.unwrap_or(0.0),
-                threshold: 1.0,
-                age_us: None,
-            },
-        };
+        let answer = Answer::without_model(question.rule_score, last, now_us);
         self.give_verdict(question, answer, now_us);
+    }
+
+    /// The node of `sensor` was taken away: nobody will clear its alert, so it is
+    /// cleared here if it stands, beside the last score.
+    pub fn handle_gone(&mut self, sensor: SensorId, now_us: u64) {
+        let state = self.sensors.get_mut(sensor);
+        let alerts = std::mem::take(&mut state.alerts);
+        if alerts.state() == AlertState::Cleared {
+            return;
+        }
+        let answer = Answer::without_model(None, state.last, now_us);
+        let verdict = Verdict {
+            sensor,
+            sequence: None,
+            timestamp_us: None,
+            score: answer.score,
+            threshold: answer.threshold,
+            state: AlertState::Cleared,
+            rung: answer.rung,
+            is_in_time: true,
+            latency_us: 0,
+            age_us: answer.age_us,
+        };
+        self.say(Output::Alert(Alert { verdict }));
     }
 
     fn give_verdict(&mut self, question: &Question, answer: Answer, now_us: u64) {
