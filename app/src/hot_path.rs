@@ -366,6 +366,13 @@ impl HotPath {
         self.engine.handle_restart(sensor);
     }
 
+    /// Another node stands where that of `sensor` was.
+    pub fn handle_gone(&mut self, sensor: SensorId) {
+        let now_us = self.now().mono_us;
+        self.engine.handle_gone(sensor, now_us);
+        self.emit(None);
+    }
+
     /// The source's link was made.
     pub fn handle_link_up(&mut self) {
         self.connects += 1;
