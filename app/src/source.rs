@@ -306,6 +306,11 @@ impl Retry {
         left <= SHUTDOWN_POLL
     }
 
+    /// Whether the link was lost, or could not be made, since it was last up.
+    fn has_failed(&self) -> bool {
+        !self.last_reason.is_empty()
+    }
+
     fn handle_up(&mut self) {
         *self = Self::new(self.backoff);
     }

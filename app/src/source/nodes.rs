@@ -14,7 +14,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-/// Readings without a `Hello` between two requests for it.
+/// Readings that should not have come, because of no `Hello` or because the node
+/// shall not run, between two requests to mend that.
 const ASK_EVERY: u32 = 16;
 /// Nodes that one MQTT source tells apart.
 const NODES_MAX: usize = 65_536;
@@ -33,15 +34,19 @@ pub struct NodeRequest {
 /// The nodes of one source: one at the end of a line, or one a topic.
 pub(super) struct Nodes {
     decoder: Box<FrameDecoder>,
-    /// What is asked of each node that says `Hello`.
-    wanted: Config,
+    /// What is asked of each node that says `Hello`; 0: it keeps its period.
+    period_ms: u32,
+    running: bool,
     requests: (SyncSender<NodeRequest>, Receiver<NodeRequest>),
     log: NodeLog,
     /// By the sensor that the topic names; empty for the node of a line.
     nodes: HashMap<String, Node>,
     wants_hello: bool,
-    wants_config: bool,
+    /// Nodes are to be told `running`, and `period_ms`.
+    wants_running: bool,
+    wants_period: bool,
     unknown_readings: u32,
+    unwanted_readings: u32,
 }
 
 struct Node {
@@ -64,17 +69,16 @@ impl Nodes {
     pub(super) fn new(name: &str, config: &NodesConfig) -> anyhow::Result<Self> {
         Ok(Self {
             decoder: Box::default(),
-            wanted: Config {
-                period_ms: config.period_ms,
-                running: config.running,
-                say_hello: false,
-            },
+            period_ms: config.period_ms,
+            running: config.running,
             requests: sync_channel(REQUESTS_MAX),
             log: NodeLog::start(name, config.elf.as_deref())?,
             nodes: HashMap::new(),
             wants_hello: false,
-            wants_config: false,
+            wants_running: false,
+            wants_period: false,
             unknown_readings: 0,
+            unwanted_readings: 0,
         })
     }
 
@@ -137,27 +141,29 @@ impl Nodes {
         self.wants_hello = true;
     }
 
-    /// What to say to the node, if anything: what is wanted of it, and whether
-    /// it shall say `Hello`.
+    /// What to say to the node next, if anything.
+    ///
+    /// The period comes last and apart: a node that cannot keep it refuses what
+    /// comes with it.
     pub(super) fn poll_answer(&mut self) -> Option<Message> {
-        // Of a request only what it names is sent: a node refuses a period that it
-        // cannot keep, and what comes with it.
-        let mut asked_ms = None;
         while let Ok(request) = self.requests.1.try_recv() {
-            self.wanted.period_ms = request.period_ms.unwrap_or(self.wanted.period_ms);
-            self.wanted.running = request.running.unwrap_or(self.wanted.running);
-            asked_ms = request.period_ms.or(asked_ms).or(Some(0));
+            self.period_ms = request.period_ms.unwrap_or(self.period_ms);
+            self.running = request.running.unwrap_or(self.running);
+            self.wants_period |= request.period_ms.is_some();
+            self.wants_running |= request.period_ms.is_none() || request.running.is_some();
         }
         let say_hello = std::mem::take(&mut self.wants_hello);
-        let wants_config = std::mem::take(&mut self.wants_config);
-        let period_ms = match asked_ms {
-            Some(asked_ms) if !wants_config => asked_ms,
-            _ => self.wanted.period_ms,
+        let period_ms = if std::mem::take(&mut self.wants_running) || say_hello {
+            0
+        } else if std::mem::take(&mut self.wants_period) {
+            self.period_ms
+        } else {
+            return None;
         };
-        (say_hello || wants_config || asked_ms.is_some()).then_some(Message::Config(Config {
+        Some(Message::Config(Config {
             period_ms,
             say_hello,
-            running: self.wanted.running,
+            running: self.running,
         }))
     }
 
@@ -211,11 +217,19 @@ impl Nodes {
                 hot_path.handle_restart(id);
             }
         }
+        // With a configured name the new node is the same sensor.
+        if let (Some(last), None) = (last, sensor)
+            && last.name != node.name
+            && let Ok(id) = hot_path.sensor(&last.name)
+        {
+            hot_path.handle_gone(id);
+        }
         if let (Some(last), false) = (last, is_new) {
             node.sequence = last.sequence;
         }
         self.unknown_readings = 0;
-        self.wants_config = true;
+        self.wants_running = true;
+        self.wants_period = self.period_ms != 0;
         if self.nodes.len() < NODES_MAX || last.is_some() {
             self.nodes.insert(key.to_owned(), node);
         }
@@ -235,6 +249,11 @@ impl Nodes {
             let detail = "a reading before its node's Hello";
             return hot_path.handle_rejection(Rejection::NoHello, &detail, &[]);
         };
+        if !self.running {
+            // Some are on their way when the node is told.
+            self.unwanted_readings = self.unwanted_readings.wrapping_add(1);
+            self.wants_running |= self.unwanted_readings.is_multiple_of(ASK_EVERY);
+        }
         let reading = match node.reading(message) {
             Ok(reading) => reading,
             Err(reason) => {
@@ -338,6 +357,43 @@ fn reason(error: DecodeError) -> Rejection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn nodes(period_ms: u32) -> Nodes {
+        let config = NodesConfig {
+            period_ms,
+            running: false,
+            elf: None,
+        };
+        Nodes::new("line", &config).unwrap()
+    }
+
+    /// Checks what is said, as period and whether `Hello` is asked for; each time
+    /// it says that nodes shall not run.
+    fn check_said(nodes: &mut Nodes, expected: &[(u32, bool)]) {
+        let said = std::iter::from_fn(|| nodes.poll_answer());
+        let said = said.map(|message| match message {
+            Message::Config(config) if !config.running => (config.period_ms, config.say_hello),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(said.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn the_period_never_comes_with_what_must_not_be_refused() {
+        let mut nodes = nodes(20_000);
+        check_said(&mut nodes, &[]);
+        nodes.handle_link_up();
+        check_said(&mut nodes, &[(0, true)]);
+        let request = |period_ms, running| NodeRequest { period_ms, running };
+        let requests = nodes.requests();
+        requests.try_send(request(None, None)).unwrap();
+        check_said(&mut nodes, &[(0, false)]);
+        requests.try_send(request(Some(5), None)).unwrap();
+        check_said(&mut nodes, &[(5, false)]);
+        requests.try_send(request(Some(6), Some(false))).unwrap();
+        nodes.handle_link_up();
+        check_said(&mut nodes, &[(0, true), (6, false)]);
+    }
 
     fn check(sequences: &[u32], expected: &[u64]) {
         let schema = Schema {

@@ -113,3 +113,85 @@ fn a_node_whose_hello_was_missed_is_asked_for_it() -> Result<()> {
     assert_eq!(count(&summary, "rejected"), 1);
     Ok(())
 }
+
+#[test]
+fn a_period_that_the_node_refuses_costs_no_reading() -> Result<()> {
+    let (_folder, link) = node::link()?;
+    let site = Site::new(&format!("{}period_ms = 20000\n", node::source(&link)))?;
+    let mut node = Node::plug_in(&link, "press-1")?;
+    let hark = site.run()?;
+    // It takes a request as a whole or not at all, as the protocol says.
+    let asked = node.wait_for_request()?;
+    assert_eq!((asked.say_hello, asked.period_ms), (true, 0));
+    node.send_bytes(&frame(&Message::Hello(node::hello("press-1", "bar"))))?;
+    assert_eq!(node.wait_for_request()?.period_ms, 0, "running, apart");
+    assert_eq!(node.wait_for_request()?.period_ms, 20_000);
+    node.settle(9.0)?;
+    hark.wait_for_alerts(1)?;
+    let summary = hark.terminate()?.summary()?;
+    assert_eq!(count(&summary, "rejected"), 0, "{summary}");
+    Ok(())
+}
+
+#[test]
+fn a_node_that_shall_not_run_and_does_is_told_again() -> Result<()> {
+    let (_folder, link) = node::link()?;
+    let site = Site::new(&format!("{}running = false\n", node::source(&link)))?;
+    let mut node = Node::plug_in(&link, "press-1")?;
+    let hark = site.run()?;
+    assert!(node.wait_for_request()?.say_hello);
+    node.send_bytes(&frame(&Message::Hello(node::hello("press-1", "bar"))))?;
+    assert!(!node.wait_for_request()?.running);
+    // That request was lost.
+    for _ in 0..2 {
+        (0..16).try_for_each(|_| node.send(1.0))?;
+        let again = node.wait_for_request()?;
+        assert_eq!((again.running, again.say_hello), (false, false));
+    }
+    hark.terminate()?.summary()?;
+    Ok(())
+}
+
+#[test]
+fn a_line_that_opens_and_fails_at_once_is_not_told_as_up_each_time() -> Result<()> {
+    let (_folder, link) = node::link()?;
+    let site = Site::new(&node::source(&link))?;
+    let node = Node::plug_in(&link, "press-1")?;
+    let hark = site.run()?;
+    hark.wait_for_link("line")?;
+    drop(node);
+    for _ in 0..5 {
+        Node::plug_in(&link, "press-1")?.wait_for_reader()?;
+    }
+    let mut node = Node::plug_in(&link, "press-1")?;
+    node.meet()?;
+    node.settle(9.0)?;
+    hark.wait_for_alerts(1)?;
+    let ups = hark.events().into_iter();
+    let ups = ups.filter(|event| event["event"] == "link_up").count();
+    assert_eq!(ups, 2, "once for the first node, and once for the last");
+    hark.terminate()?.summary()?;
+    Ok(())
+}
+
+#[test]
+fn a_node_in_anothers_place_clears_that_ones_alert() -> Result<()> {
+    let (_folder, link) = node::link()?;
+    let site = Site::new(&node::source(&link))?;
+    let mut old = Node::plug_in(&link, "press-1")?;
+    let hark = site.run()?;
+    old.meet()?;
+    old.settle(9.0)?;
+    hark.wait_for_alerts(1)?;
+    drop(old);
+    let mut new = Node::plug_in(&link, "press-2")?;
+    new.meet()?;
+    let alerts = hark.wait_for_alerts(2)?;
+    assert_eq!(alerts[1]["sensor"], "press-1", "{alerts:?}");
+    assert_eq!(alerts[1]["state"], "cleared", "{alerts:?}");
+    new.settle(9.0)?;
+    let alerts = hark.wait_for_alerts(3)?;
+    assert_eq!(alerts[2]["sensor"], "press-2", "{alerts:?}");
+    hark.terminate()?.summary()?;
+    Ok(())
+}

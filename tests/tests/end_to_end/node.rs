@@ -62,8 +62,14 @@ impl Node {
 
     /// Waits until hark has opened the line, and says who it is.
     pub(crate) fn meet(&self) -> Result<()> {
-        ensure!(self.pty.wait_for_reader(LIMIT)?, "nobody opened the line");
+        self.wait_for_reader()?;
         self.send_message(&Message::Hello(self.hello.clone()))
+    }
+
+    /// Waits until hark has opened the line.
+    pub(crate) fn wait_for_reader(&self) -> Result<()> {
+        ensure!(self.pty.wait_for_reader(LIMIT)?, "nobody opened the line");
+        Ok(())
     }
 
     /// Sends one reading.
@@ -92,13 +98,15 @@ impl Node {
     /// Waits for what the gateway asks of the node.
     pub(crate) fn wait_for_request(&self) -> Result<Config> {
         let mut decoder = FrameDecoder::new();
-        let mut buffer = [0; FRAME_MAX];
+        // One byte at a time: the next request is left for the next call.
+        let mut byte = [0];
         wait_until(LIMIT, "a request from the gateway", || {
-            let len = self.pty.read(&mut buffer, READ_WAIT).ok()?;
-            match decoder.next_message(&mut &buffer[..len])? {
-                Ok(Message::Config(config)) => Some(config),
-                _ => None,
+            while self.pty.read(&mut byte, READ_WAIT).ok()? > 0 {
+                if let Some(Ok(Message::Config(config))) = decoder.next_message(&mut &byte[..]) {
+                    return Some(config);
+                }
             }
+            None
         })
     }
 
