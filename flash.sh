@@ -144,8 +144,21 @@ classify_target() {
     *) kind='file' ;;
     esac
     if [ $kind != ssh ] && [ "$served" = package ]; then
+        if [ "$dry_run" = yes ]; then plan_vendor_board; fi
         fail "$board keeps its vendor's system: flash that first, then name the running board as --target USER@HOST"
     fi
+}
+
+# A disk of such a board is the vendor's to write; what comes then is ours.
+plan_vendor_board() {
+    cat <<PLAN
+board     $board, which keeps its vendor's system
+target    $target, which the vendor's own tool writes
+plan      write the vendor's system to $target by that tool, boot the board, put your SSH key there,
+          then ./flash.sh --board $board --target USER@HOST installs hark and waits until it is healthy
+dry run   nothing was written
+PLAN
+    exit 0
 }
 
 # choose_image SUFFIX [OTHER]: of what the target takes; the first unless --image

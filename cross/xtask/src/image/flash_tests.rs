@@ -300,17 +300,24 @@ fn a_medium_that_does_not_keep_what_was_written_is_reported() {
 
 #[test]
 fn every_board_has_a_plan_without_an_image_at_hand() {
+    let disk = env::temp_dir().join("hark-dry-run.img");
     for board in board::names() {
-        let output = Command::new("bash")
-            .arg(workspace_root().join("flash.sh"))
-            .args(["--board", board, "--target", "root@gateway", "--dry-run"])
-            .env("CARGO_TARGET_DIR", "/nonexistent")
-            .output()
-            .expect("flash.sh starts");
-        let stdout = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{board}: {output:?}");
-        assert!(stdout.contains("cargo xtask image"), "{board}: {stdout}");
-        assert!(stdout.contains("plan      copy"), "{board}: {stdout}");
+        let check = |target: &str, expected: &str| {
+            let output = Command::new("bash")
+                .arg(workspace_root().join("flash.sh"))
+                .args(["--board", board, "--target", target, "--dry-run"])
+                .env("CARGO_TARGET_DIR", "/nonexistent")
+                .output()
+                .expect("flash.sh starts");
+            let stdout = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{board}: {output:?}");
+            assert!(stdout.contains(expected), "{board}: {stdout}");
+            assert!(stdout.contains("nothing was written"), "{board}: {stdout}");
+        };
+        check("root@gateway", "cargo xtask image");
+        check("root@gateway", "plan      copy");
+        check(&disk.display().to_string(), "plan      write");
+        assert!(!disk.exists(), "{board}");
     }
 }
 
