@@ -1,9 +1,11 @@
 //! A file and all that it inherits, merged into one tree.
 //!
-//! `inherit = "line-a.toml"` is relative to the file that says it. Every chain
-//! ends in the compiled-in `base.toml`, also when nothing is inherited. Cycles
-//! and chains longer than [`FILES_MAX`] are refused, and so are files too large
-//! to be a configuration.
+//! `inherit = "line-a.toml"` is relative to the file that says it; where no such
+//! file lies, the files of `board-configs` are there by their names, compiled in,
+//! so that a site's configuration is the same on a desk and on its board. Every
+//! chain ends in `base.toml`, also when nothing is inherited. Cycles and chains
+//! longer than [`FILES_MAX`] are refused, and so are files too large to be a
+//! configuration.
 
 use std::{
     fs,
@@ -16,8 +18,29 @@ use super::{
     tree::{self, File, Origin, Table, Value},
 };
 
+/// A file's name and text.
+macro_rules! board {
+    ($name:literal) => {
+        (
+            $name,
+            include_str!(concat!("../../../board-configs/", $name)),
+        )
+    };
+}
+
 /// The defaults, as compiled in.
 pub(super) const BASE: &str = include_str!("../../../board-configs/base.toml");
+
+/// The boards' files, which inherit from [`BASE`] alone.
+pub(super) const BOARDS: [(&str, &str); 7] = [
+    board!("beaglebone-black.toml"),
+    board!("imx8mp-evk.toml"),
+    board!("jetson-orin-nano.toml"),
+    board!("qemu-virt.toml"),
+    board!("raspberry-pi-4.toml"),
+    board!("raspberry-pi-5.toml"),
+    board!("rock-5b.toml"),
+];
 
 /// A name that means [`BASE`] where no such file lies beside the inheriting one.
 const BASE_NAME: &str = "base.toml";
@@ -37,16 +60,23 @@ pub(super) fn load(path: &Path) -> Result<Table, Vec<ConfigError>> {
     chain.merged()
 }
 
-/// As [`load`], for a text that is in no file, and so can inherit from the base alone.
+/// As [`load`], for a text that is in no file, and so can inherit only from what is
+/// compiled in.
 pub(super) fn load_text(text: &str) -> Result<Table, Vec<ConfigError>> {
     let mut chain = Chain::default();
     if let Some((parent, at)) = chain.add(text, &Arc::new(File::Text))
-        && parent != BASE_NAME
+        && !chain.add_built_in(&parent)
     {
-        let message = format!("a text without a file can inherit from \"{BASE_NAME}\" only");
+        let message = format!("a text without a file inherits {}", built_in());
         chain.errors.push(ConfigError::new(&at, "inherit", message));
     }
     chain.merged()
+}
+
+/// The names of what is compiled in, for people.
+fn built_in() -> String {
+    let boards = BOARDS.map(|(name, _)| name);
+    format!("{BASE_NAME} or one of {}", boards.join(", "))
 }
 
 #[derive(Default)]
@@ -63,15 +93,33 @@ impl Chain {
     fn follow(&mut self, path: PathBuf, named_by: &Origin, key: &str) {
         let text = match self.open(&path) {
             Ok(text) => text,
-            Err(message) => return self.errors.push(ConfigError::new(named_by, key, message)),
+            Err(mut message) => {
+                if key == "inherit" && !path.exists() {
+                    message += &format!("; without a file there is {}", built_in());
+                }
+                return self.errors.push(ConfigError::new(named_by, key, message));
+            }
         };
         let file = Arc::new(File::Disk(path));
         if let Some((parent, at)) = self.add(&text, &file) {
             let beside = file.folder().join(&parent);
-            if parent != BASE_NAME || beside.exists() {
+            if beside.exists() || !self.add_built_in(&parent) {
                 self.follow(beside, &at, "inherit");
             }
         }
+    }
+
+    /// Adds a file that is compiled in; whether there is one of this name.
+    fn add_built_in(&mut self, name: &str) -> bool {
+        // The base comes last, whoever inherits from it.
+        if name == BASE_NAME {
+            return true;
+        }
+        let Some((name, text)) = BOARDS.iter().find(|(known, _)| *known == name) else {
+            return false;
+        };
+        self.add(text, &Arc::new(File::BuiltIn(name)));
+        true
     }
 
     /// Adds one file's table; the result is what it inherits, and where it says so.
@@ -115,7 +163,7 @@ impl Chain {
     }
 
     fn merged(mut self) -> Result<Table, Vec<ConfigError>> {
-        self.add(BASE, &Arc::new(File::Base));
+        self.add(BASE, &Arc::new(File::BASE));
         if !self.errors.is_empty() {
             return Err(self.errors);
         }

@@ -108,7 +108,7 @@ impl Config {
             Some(path) => {
                 Self::of_tree(chain::load(path), File::Disk(path.to_owned()), environment)
             }
-            None => Self::of_tree(chain::load_text(""), File::Base, environment),
+            None => Self::of_tree(chain::load_text(""), File::BASE, environment),
         }
     }
 
@@ -163,7 +163,7 @@ impl Config {
     /// with the file and the line that set it. It is no error: the configuration
     /// is sound.
     pub fn remark(&self, key: &str, message: impl Into<String>) -> ConfigError {
-        let nowhere = Origin::of(File::Base);
+        let nowhere = Origin::of(File::BASE);
         let at = tree::find(&self.effective, key).map_or(&nowhere, |node| &node.at);
         ConfigError::new(at, key, message)
     }

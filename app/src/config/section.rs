@@ -175,7 +175,7 @@ impl<'t, 'e> Section<'t, 'e> {
 
     /// Whether no file and no variable of the operator's has set `key`.
     pub(super) fn is_compiled_in(&self, key: &str) -> bool {
-        self.place_of(key).is_some_and(|at| *at.file == File::Base)
+        self.place_of(key).is_some_and(|at| *at.file == File::BASE)
     }
 
     /// Reports the keys that nobody asked for.

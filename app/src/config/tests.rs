@@ -132,7 +132,7 @@ fn keys_in_base<'a>(table: &'a Table, path: &[&str]) -> Vec<&'a str> {
 
 #[test]
 fn every_known_key_is_in_the_base() {
-    let (base, errors) = tree::parse(&base_with_examples(), &File::Base.into());
+    let (base, errors) = tree::parse(&base_with_examples(), &File::BASE.into());
     assert_eq!(errors, []);
     assert_eq!(keys_known("zzzzzz = 1"), keys_in_base(&base, &[]));
     for section in [

@@ -18,8 +18,8 @@ use super::error::ConfigError;
 /// Who set a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum File {
-    /// `board-configs/base.toml`, as compiled in.
-    Base,
+    /// A file of `board-configs`, as compiled in.
+    BuiltIn(&'static str),
     /// A file, by the path that it was opened with.
     Disk(PathBuf),
     /// A text that a program handed over.
@@ -29,11 +29,14 @@ pub(super) enum File {
 }
 
 impl File {
+    /// Every default.
+    pub(super) const BASE: Self = Self::BuiltIn("base.toml");
+
     /// The folder that relative paths in this file start from; empty: the working directory.
     pub(super) fn folder(&self) -> &Path {
         match self {
             Self::Disk(path) => path.parent().unwrap_or(Path::new("")),
-            Self::Base | Self::Text | Self::Variable(_) => Path::new(""),
+            Self::BuiltIn(_) | Self::Text | Self::Variable(_) => Path::new(""),
         }
     }
 }
@@ -41,7 +44,7 @@ impl File {
 impl fmt::Display for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Base => f.write_str("base.toml (compiled in)"),
+            Self::BuiltIn(name) => write!(f, "{name} (compiled in)"),
             Self::Disk(path) => path.display().fmt(f),
             Self::Text => f.write_str("(text)"),
             Self::Variable(name) => f.write_str(name),

@@ -53,6 +53,15 @@ fn no_board_is_forgotten() -> Result<()> {
 }
 
 #[test]
+fn each_board_is_there_without_its_file() -> Result<()> {
+    for name in BOARDS {
+        let inherited = Config::of_text(&format!("inherit = \"{name}.toml\""))?;
+        assert_eq!(inherited.board, load(name)?.board);
+    }
+    Ok(())
+}
+
+#[test]
 fn each_board_says_what_it_is_and_how_it_is_built_and_flashed() -> Result<()> {
     for name in BOARDS {
         let board = load(name)?.board;
