@@ -1,7 +1,7 @@
 //! The appliance: every thread is started here, and joined here.
 //!
 //! Starting opens everything that can be wrong first (bundles, mappings, the
-//! event log, the board), so that a broken configuration fails before a thread
+//! board), so that a broken configuration fails before a thread
 //! runs.
 //! Stopping goes downstream: sources, then the outputs that they feed, then
 //! the publisher, so that nothing accepted is left behind.
@@ -130,7 +130,7 @@ impl Appliance {
         let root = format!("{}/{device}", config.mqtt.root);
         let requests = start.node_requests(&shards);
         let publisher = publisher_settings(config, &device, requests)?;
-        let log = open_log(config)?;
+        let log = open_log(config);
         let verdicts_mqtt = needs_thread
             .then(|| anyhow::Ok((start.verdict_broker()?, root.clone())))
             .transpose()?;
