@@ -130,6 +130,14 @@ impl Broker {
         format!("{}:{}", self.address.host, self.address.port)
     }
 
+    /// What a connection that was made and lost at once makes one ask.
+    pub fn hint_of_a_quick_loss(&self) -> String {
+        format!(
+            " (is another client called {:?}? each hark at a broker needs a device.name of its own)",
+            self.client_id
+        )
+    }
+
     /// How the hot path's own client presents itself, which reads and writes
     /// on a plain thread.
     pub fn session_settings(&self) -> hark_mqtt::Settings {

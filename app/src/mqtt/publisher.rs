@@ -19,6 +19,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 /// The waits between two tries to connect, doubled from the first to the last.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A connection that is lost sooner has not held, and is no reason to hurry.
+const HELD_AFTER: Duration = Duration::from_secs(5);
 /// How long a stop waits for the broker to acknowledge the last alerts. It
 /// leaves the rest of the two seconds of a stop to everything else.
 const GOODBYE: Duration = Duration::from_millis(800);
@@ -165,12 +167,16 @@ async fn publish(settings: &PublisherSettings, outbox: &Outbox, mut shutdown: Sh
         let Err(error) = session.run(&mut shutdown).await else {
             return;
         };
-        if session.is_connected {
-            backoff = BACKOFF_MIN;
-            last_reason.clear();
+        let mut reason = format!("{error:#}");
+        match session.connected_at {
+            Some(at) if at.elapsed() >= HELD_AFTER => {
+                backoff = BACKOFF_MIN;
+                last_reason.clear();
+            }
+            Some(_) => reason += &settings.broker.hint_of_a_quick_loss(),
+            None => {}
         }
         // A broker that stays away is reported once, not at every try.
-        let reason = format!("{error:#}");
         if reason != last_reason {
             let broker = settings.broker.name();
             tracing::warn!("broker {broker}: {reason}; alerts wait, trying again");
@@ -189,7 +195,7 @@ struct Session<'a> {
     settings: &'a PublisherSettings,
     outbox: &'a Outbox,
     connection: Connection,
-    is_connected: bool,
+    connected_at: Option<Instant>,
     /// What was handed over at QoS 1 and not acknowledged, in order.
     unacknowledged: VecDeque<Handed>,
 }
@@ -213,7 +219,7 @@ impl<'a> Session<'a> {
             connection: settings.broker.connect(Some(&will)),
             settings,
             outbox,
-            is_connected: false,
+            connected_at: None,
             unacknowledged: VecDeque::new(),
         }
     }
@@ -234,7 +240,7 @@ impl<'a> Session<'a> {
         match event {
             Event::Connected => {
                 tracing::info!("connected to broker {}", self.settings.broker.name());
-                self.is_connected = true;
+                self.connected_at = Some(Instant::now());
                 self.outbox.letters().counts.connects += 1;
                 self.hand_over_status(&self.settings.online);
                 self.subscribe();
@@ -259,7 +265,7 @@ impl<'a> Session<'a> {
             }
             Event::Subscribed { is_granted: true } | Event::Other => {}
         }
-        if self.is_connected {
+        if self.connected_at.is_some() {
             self.hand_over();
         }
     }
@@ -347,7 +353,7 @@ impl<'a> Session<'a> {
 
     /// Waits a moment for the last acknowledgements, then leaves `stopped`.
     async fn say_goodbye(&mut self) -> anyhow::Result<()> {
-        if !self.is_connected {
+        if self.connected_at.is_none() {
             return Ok(());
         }
         let until = Instant::now() + GOODBYE;

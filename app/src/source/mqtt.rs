@@ -105,7 +105,12 @@ impl MqttFeed {
         if let Err(error) = result {
             self.has_more = false;
             hot_path.drop_held_verdicts();
-            let reason = format!("broker {}: {error:#}", self.broker.name());
+            let hint = if self.retry.is_young() {
+                self.broker.hint_of_a_quick_loss()
+            } else {
+                String::new()
+            };
+            let reason = format!("broker {}: {error:#}{hint}", self.broker.name());
             self.retry.handle_down(reason, hot_path);
         }
         Fed::Open
