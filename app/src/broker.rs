@@ -39,7 +39,13 @@ pub fn start(listen: SocketAddr, protocol: Protocol) -> anyhow::Result<()> {
             }
         })
         .context("starting the broker's thread")?;
-    wait_until_it_accepts(listen)
+    wait_until_it_accepts(listen)?;
+    let (speaks, options) = match protocol {
+        Protocol::V311 => ("3.1.1", "the default of mosquitto_sub"),
+        Protocol::V5 => ("5", "`mosquitto_sub -V 5`"),
+    };
+    tracing::info!("embedded broker on {listen}, for MQTT {speaks} only: {options}");
+    Ok(())
 }
 
 fn wait_until_it_accepts(listen: SocketAddr) -> anyhow::Result<()> {
@@ -51,7 +57,6 @@ fn wait_until_it_accepts(listen: SocketAddr) -> anyhow::Result<()> {
         );
         std::thread::sleep(Duration::from_millis(10));
     }
-    tracing::info!("embedded broker on {listen}");
     Ok(())
 }
 
