@@ -21,8 +21,16 @@ trial_wait_s=180
 read -r -a ssh_command <<<"${HARK_SSH_COMMAND:-ssh}"
 # The first partition, where an image keeps first settings, starts here.
 esp_offset=1M
+# The most that a file of first settings may have.
+settings_bytes_max=65536
 
 board='' target='' image='' ca='' site='' ssh_key=''
+# Where this clone's builds lie.
+built=${CARGO_TARGET_DIR:-target}
+case $built in
+/*) ;;
+*) built=$here/$built ;;
+esac
 dry_run=no yes=no allow_fixed_disk=no
 # What an end half-way leaves behind.
 left='nothing was written'
@@ -164,11 +172,6 @@ PLAN
 # choose_image SUFFIX [OTHER]: of what the target takes; the first unless --image
 # names another.
 choose_image() {
-    local built=${CARGO_TARGET_DIR:-target}
-    case $built in
-    /*) ;;
-    *) built=$here/$built ;;
-    esac
     image=${image:-$built/images/$board/hark-$board.$1}
     case $image in
     *."$1" | *."${2:-$1}") ;;
@@ -263,17 +266,70 @@ check_size() {
     fi
 }
 
+# What the first boot takes over.
+check_first_settings() {
+    [ -z "$site$ssh_key" ] || need mcopy
+    if [ -n "$site" ]; then check_site; fi
+    if [ -n "$ssh_key" ]; then check_ssh_key; fi
+}
+
+# check_small OPTION FILE: a board has thousands of bytes of settings, not a log.
+check_small() {
+    if ! [ -f "$2" ] || ! [ -s "$2" ]; then fail "$1 $2 is missing, empty, or no file"; fi
+    [ -r "$2" ] || fail "$1 $2 cannot be read by you"
+    [ "$(stat -Lc %s "$2")" -le "$settings_bytes_max" ] || fail "$1 $2 is larger than $settings_bytes_max bytes; is it the file that is meant?"
+}
+
+check_ssh_key() {
+    need ssh-keygen
+    check_small --ssh-key "$ssh_key"
+    if grep -q 'PRIVATE KEY' "$ssh_key"; then fail "$ssh_key is a private key; the public one is meant"; fi
+    ssh-keygen -l -f "$ssh_key" >/dev/null 2>&1 || fail "$ssh_key is no public SSH key, such as ~/.ssh/id_ed25519.pub"
+}
+
 check_site() {
-    local file
-    for file in "$site" "$ssh_key"; do
-        [ -z "$file" ] || [ -s "$file" ] || fail "$file is missing or empty"
-    done
-    if [ -n "$site$ssh_key" ]; then
-        need mcopy
-        if [ -n "$ssh_key" ] && grep -q 'PRIVATE KEY' "$ssh_key"; then
-            fail "$ssh_key is a private key; the public one is meant"
+    need iconv
+    check_small --site "$site"
+    iconv -f UTF-8 -t UTF-8 "$site" 2>/dev/null | tr -d '\0' | cmp -s - "$site" || fail "$site is not UTF-8 text"
+    local inherited
+    inherited=$(sed -nE "s/^[[:space:]]*inherit[[:space:]]*=[[:space:]]*[\"']([^\"']*)[\"'].*/\1/p" "$site" | head -n 1)
+    inherited=${inherited##*/}
+    case $inherited in
+    base.toml | "$board.toml") ;;
+    *.toml)
+        if [ -e "$here/board-configs/$inherited" ]; then
+            fail "$site inherits from $inherited, which is another board's; $board.toml is this one's"
         fi
+        ;;
+    esac
+    local hark=$built/release/hark
+    [ -x "$hark" ] || hark=$(command -v hark) || hark=''
+    if [ -z "$hark" ]; then
+        say "note      no hark of this computer is there to check $site; \`cargo build --release\` makes one"
+        return
     fi
+    check_site_with "$hark"
+}
+
+# check_site_with HARK: a copy alone in its folder, as the board has it, that
+# inherits from the clone what lies in /usr/share/hark there.
+check_site_with() {
+    local folder words content status=0 theirs=$here/board-configs/
+    folder=$(mktemp -d)
+    content=$(<"$site")
+    content=${content//\/usr\/share\/hark\/board-configs\//"$theirs"}
+    printf '%s\n' "$content" >"$folder/hark.toml"
+    # What HARK_ variables say is for this script, or for this computer's hark.
+    words=$(unset "${!HARK_@}" && "$1" check --config "$folder/hark.toml" 2>&1) || status=$?
+    rm -rf "$folder"
+    if [ $status = 0 ]; then return; fi
+    # Devices, and files that are not there, may well be there on the board.
+    words=$(sed '/^missing here: /d' <<<"$words")
+    if ! grep -qvE '^(models, |sources, |mqtt\.password_file: ).*\(os error 2\)$' <<<"$words"; then
+        say "note      the board must have files that are not here:"$'\n'"$words"
+        return
+    fi
+    fail "$site is wrong:"$'\n'"${words//"$folder/hark.toml"/"$site"}"
 }
 
 write_disk() {
@@ -527,8 +583,8 @@ main() {
     esac
     check_image
     case $kind in
-    device) check_site; check_device; write_disk ;;
-    file) check_site; check_file; write_disk ;;
+    device) check_first_settings; check_device; write_disk ;;
+    file) check_first_settings; check_file; write_disk ;;
     ssh)
         [ -z "$site$ssh_key" ] || misused "--site and --ssh-key are for the first boot of a disk"
         # A plan can be had without the board at hand.

@@ -15,7 +15,7 @@ use crate::packages::{self, Package};
 use crate::process::{self, cargo, command, output, target_dir, workspace_root};
 use crate::steps::{self, Step};
 
-const TOOLS: [Package; 4] = [
+const TOOLS: [Package; 6] = [
     Package {
         name: "qemu-system-arm",
         program: "qemu-system-arm",
@@ -25,6 +25,16 @@ const TOOLS: [Package; 4] = [
         name: "openssl",
         program: "openssl",
         why: "the tests of flash.sh sign and verify",
+    },
+    Package {
+        name: "openssh-client",
+        program: "ssh-keygen",
+        why: "flash.sh reads the key that may log in",
+    },
+    Package {
+        name: "mtools",
+        program: "mcopy",
+        why: "flash.sh writes first settings",
     },
     Package {
         name: "mosquitto",
