@@ -45,7 +45,8 @@ Usage: ./flash.sh --board BOARD --target TARGET [options]
 
 TARGET is what hark is brought to:
   /dev/sdX      a disk, such as the SD card of the board: written as a whole
-  FILE          a disk in a file, for QEMU: a new one, or one that is large enough
+  FILE          a disk in a file, for QEMU: a new one, or one that is large enough;
+                with an @ in its name, ./FILE
   USER@HOST     a running board, over SSH. With an image of ours the other slot is
                 updated and the board reboots; it goes back by itself if hark is
                 not healthy there. On a vendor's system the package is installed,
@@ -103,6 +104,8 @@ parse() {
         case $1 in
         --board | --target | --image | --ca | --site | --ssh-key | --port)
             [ $# -ge 2 ] || misused "$1 needs a value"
+            # Programs that get such a value would take it for an option of theirs.
+            [[ $2 != -* ]] || misused "$1 needs a value, not \`$2\`; a file of that name is \`./$2\`"
             case $1 in
             --board) board=$2 ;;
             --target) target=$2 ;;
@@ -147,9 +150,17 @@ look_up_board() {
 
 classify_target() {
     case $target in
-    *@*) kind='ssh' ;;
+    */) misused "--target $target is a folder; name a file in it" ;;
     /dev/*) kind='device' ;;
+    */*) kind='file' ;;
+    *@*)
+        kind='ssh'
+        if [ -e "$target" ]; then kind='file'; fi
+        ;;
     *) kind='file' ;;
+    esac
+    case $kind-$target in
+    ssh-@* | ssh-*@ | ssh-*@-*) misused "--target $target is no USER@HOST" ;;
     esac
     if [ $kind != ssh ] && [ "$served" = package ]; then
         if [ "$dry_run" = yes ]; then plan_vendor_board; fi
@@ -380,12 +391,12 @@ claim_device() {
 }
 
 remote() {
-    "${ssh_command[@]}" -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=4 "$target" "$@"
+    "${ssh_command[@]}" -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=4 -- "$target" "$@"
 }
 
 # As remote, within a time: a board that is just going down may hang.
 probe() {
-    timeout --foreground 30 "${ssh_command[@]}" -o BatchMode=yes -o ConnectTimeout=5 "$target" "$@" 2>/dev/null
+    timeout --foreground 30 "${ssh_command[@]}" -o BatchMode=yes -o ConnectTimeout=5 -- "$target" "$@" 2>/dev/null
 }
 
 check_board() {

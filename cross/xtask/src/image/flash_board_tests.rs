@@ -15,7 +15,7 @@ use super::flash_tests::Desk;
 /// that nor the next two connections bring an answer.
 const SSH: &str = r#"
 while [ $# -gt 0 ]; do
-    case $1 in -o | -p) shift 2 ;; *@*) shift; break ;; esac
+    case $1 in -o | -p) shift 2 ;; --) shift 2; break ;; *) exit 2 ;; esac
 done
 told=$(printf '%s' "$*" | sed -E "s#(^|[ '\"<>=;(])/(etc|proc|run|var|usr)/#\1BOARD/\2/#g")
 if [ -s BOARD/down ]; then

@@ -422,11 +422,40 @@ fn every_board_has_a_plan_without_an_image_at_hand() {
 }
 
 #[test]
+fn a_target_with_an_at_sign_is_a_host_only_if_it_can_be_no_file() {
+    let desk = Desk::new();
+    let there = desk.folder.join("there@b.img");
+    fs::write(&there, vec![7; 2_000_000]).expect("a disk");
+    let check = |target: &str, expected: &str| {
+        let more = ["--dry-run", "--yes"];
+        let mut flash = desk.command("qemu-virt", Path::new(target), &more);
+        let output = flash.current_dir(&desk.folder).output();
+        let output = output.expect("flash.sh starts");
+        let told = [&output.stdout[..], &output.stderr].concat();
+        let told = String::from_utf8_lossy(&told);
+        assert!(told.contains(expected), "{target}: {told}");
+    };
+    check("out/a@b.img", "a new file");
+    check("./a@b.img", "a new file");
+    check("there@b.img", "a file of 2 MB");
+    check("/dev/disk/by-id/usb-Foo@0", "no block device");
+    check("root@b.img", "takes a .raucb");
+}
+
+#[test]
 fn wrong_usage_exits_with_2() {
+    let to = |target| ["--board", "qemu-virt", "--dry-run", "--target", target];
     for args in [
         &["--board", "qemu-virt"][..],
         &["--target", "x"],
         &["--colour"],
+        &to("-x.img"),
+        &to("-oProxyCommand=touch x@y"),
+        &to("root@-oProxyCommand=x"),
+        &to("root@"),
+        &to("@gateway"),
+        &to("folder/"),
+        &["--board", "--dry-run"],
     ] {
         let output = Command::new("bash")
             .arg(workspace_root().join("flash.sh"))
