@@ -114,7 +114,7 @@ parse() {
             --site) site=$2 ;;
             --ssh-key) ssh_key=$2 ;;
             --port)
-                [[ $2 =~ ^[0-9]+$ ]] || misused "--port is a number, not \`$2\`"
+                if ! [[ $2 =~ ^[1-9][0-9]{0,4}$ ]] || [ "$2" -gt 65535 ]; then misused "--port is a number from 1 to 65535, not \`$2\`"; fi
                 ssh_command+=(-p "$2")
                 ;;
             esac
@@ -183,7 +183,11 @@ PLAN
 # choose_image SUFFIX [OTHER]: of what the target takes; the first unless --image
 # names another.
 choose_image() {
-    image=${image:-$built/images/$board/hark-$board.$1}
+    image_is_named=yes
+    if [ -z "$image" ]; then
+        image_is_named=no
+        image=$built/images/$board/hark-$board.$1
+    fi
     case $image in
     *."$1" | *."${2:-$1}") ;;
     *) fail "$target takes a .$1${2:+ or a .$2}, which $image is not" ;;
@@ -196,8 +200,8 @@ check_image() {
     need openssl sha256sum
     local file
     for file in "$image" "$images/image.txt" "$images/SHA256SUMS" "$images/SHA256SUMS.sig" "$ca"; do
-        if [ -s "$file" ]; then continue; fi
-        if [ "$dry_run" = yes ] && ! [ -e "$image" ]; then
+        if [ -f "$file" ] && [ -s "$file" ]; then continue; fi
+        if [ "$dry_run$image_is_named" = yesno ] && ! [ -e "$image" ]; then
             say "image     $image is not built; \`cargo xtask image --board $board\` makes it"
             return
         fi
@@ -214,7 +218,7 @@ check_image() {
     says=$(sed -n 's/^board=//p' "$images/image.txt")
     [ "$says" = "$board" ] || fail "$image is for the board $says, not for $board"
     version=$(sed -n 's/^version=//p' "$images/image.txt")
-    image_bytes=$(stat -c %s "$image")
+    image_bytes=$(stat -Lc %s "$image")
     say "image     $image, build $version, $((image_bytes / 1000000)) MB, signature and sums are right"
 }
 
@@ -243,6 +247,7 @@ check_device() {
     fi
     target_bytes=$(lsblk --nodeps --noheadings --raw --bytes --output SIZE "$target")
     check_size
+    check_writable "$target"
     say "target    $target, $(lsblk --nodeps --noheadings --output MODEL,SIZE "$target" | tr -s ' '), not in use"
 }
 
@@ -252,6 +257,7 @@ check_file() {
     folder=$(dirname "$target")
     [ -d "$folder" ] || fail "the folder $folder of --target does not exist"
     if ! [ -e "$target" ]; then
+        check_writable "$folder"
         target_bytes=''
         local free
         free=$(df --output=avail --block-size=1 "$folder" | tail -n 1)
@@ -262,13 +268,19 @@ check_file() {
         return
     fi
     [ -f "$target" ] || fail "$target is neither a file nor a disk"
+    if [ "$target" -ef "$image" ]; then fail "$target is the image itself; name another file"; fi
+    check_writable "$target"
     local loop
     for loop in $(losetup --noheadings --raw --output NAME --associated "$target"); do
         fail "$target is in use as $loop; \`losetup --detach $loop\` first"
     done
-    target_bytes=$(stat -c %s "$target")
+    target_bytes=$(stat -Lc %s "$target")
     check_size
     say "target    $target, a file of $((target_bytes / 1000000)) MB"
+}
+
+check_writable() {
+    [ -w "$1" ] || fail "you may not write to $1, or it lies on a system that is mounted read-only; name another one, or run this with sudo"
 }
 
 check_size() {
@@ -348,7 +360,6 @@ write_disk() {
     [ -z "$site" ] || say "          put $site there as this site's hark.toml"
     [ -z "$ssh_key" ] || say "          let the key $ssh_key log in as root"
     if [ "$dry_run" = yes ]; then return; fi
-    if [ -e "$target" ] && ! [ -w "$target" ]; then fail "you may not write to $target; run this with sudo"; fi
     if [ $kind = device ]; then claim_device; fi
     if [ -n "$target_bytes" ]; then confirm "Everything on $target is overwritten."; fi
 

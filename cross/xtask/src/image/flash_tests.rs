@@ -3,7 +3,7 @@
 
 use std::env;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -137,6 +137,55 @@ fn a_dry_run_shows_the_plan_and_writes_nothing() {
     assert!(output.status.success(), "{output:?}");
     assert!(stdout.contains("plan      write"), "{stdout}");
     assert!(!desk.target().exists());
+}
+
+#[test]
+fn a_dry_run_refuses_what_a_real_one_does() {
+    let check = |desk: &Desk, target: &Path, more: &[&str], reason: &str| {
+        for run in ["--dry-run", "--yes"] {
+            let more = [more, &[run]].concat();
+            check_refused(desk, "qemu-virt", target, &more, reason);
+        }
+    };
+    let desk = Desk::new();
+    let lost = ["--image", "/no/such/hark-qemu-virt.img"];
+    check(&desk, &desk.target(), &lost, "is missing");
+    fs::create_dir(desk.folder.join("folder.img")).expect("a folder");
+    let folder = desk.folder.join("folder.img");
+    let folder = ["--image", folder.to_str().expect("a path in UTF-8")];
+    check(&desk, &desk.target(), &folder, "is missing");
+    check(&desk, &desk.image(), &[], "the image itself");
+    let alias = desk.folder.join("alias");
+    fs::hard_link(desk.image(), &alias).expect("another name");
+    check(&desk, &alias, &[], "the image itself");
+
+    let locked = desk.folder.join("locked");
+    fs::create_dir(&locked).expect("a folder");
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).expect("it is read-only");
+    if fs::write(locked.join("any"), "").is_ok() {
+        println!("SKIPPED in part: this user may write everywhere");
+        return;
+    }
+    check(&desk, &locked.join("disk"), &[], "you may not write to");
+    fs::write(desk.target(), vec![7; 2_000_000]).expect("a disk");
+    let read_only = fs::Permissions::from_mode(0o444);
+    fs::set_permissions(desk.target(), read_only).expect("it is read-only");
+    check(&desk, &desk.target(), &[], "you may not write to");
+}
+
+#[test]
+fn a_link_stands_for_what_it_leads_to() {
+    let desk = Desk::new();
+    let disk = desk.write("disk.img", &vec![7; 2_000_000]);
+    symlink(disk, desk.target()).expect("a link to a disk");
+    let image = desk.folder.join("out/hark-qemu-virt.img");
+    fs::rename(&image, desk.folder.join("whole")).expect("the image moves");
+    symlink(desk.folder.join("whole"), &image).expect("a link to the image");
+    let output = desk.flash("qemu-virt", &desk.target(), &["--yes"]);
+    assert!(output.status.success(), "{output:?}");
+    let written = fs::read(desk.target()).expect("it was written");
+    let image = fs::read(desk.image()).expect("the image");
+    assert!(written.starts_with(&image));
 }
 
 #[test]
@@ -444,7 +493,8 @@ fn a_target_with_an_at_sign_is_a_host_only_if_it_can_be_no_file() {
 
 #[test]
 fn wrong_usage_exits_with_2() {
-    let to = |target| ["--board", "qemu-virt", "--dry-run", "--target", target];
+    let to = |target| ["--target", target, "--board", "qemu-virt", "--dry-run"];
+    let by = |port| [&to("root@gateway")[..], &["--port", port]].concat();
     for args in [
         &["--board", "qemu-virt"][..],
         &["--target", "x"],
@@ -455,7 +505,10 @@ fn wrong_usage_exits_with_2() {
         &to("root@"),
         &to("@gateway"),
         &to("folder/"),
-        &["--board", "--dry-run"],
+        &["--target", "x", "--board", "--dry-run"],
+        &by("0"),
+        &by("65536"),
+        &by("99999999999999999999"),
     ] {
         let output = Command::new("bash")
             .arg(workspace_root().join("flash.sh"))
