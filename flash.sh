@@ -95,7 +95,9 @@ confirm() {
     if [ "$yes" = yes ]; then return; fi
     if ! [ -t 0 ]; then fail "$1 Nobody is here to answer; --yes says yes"; fi
     local answer
-    read -r -p "$1 Type yes to go on: " answer
+    # In a shell of its own, which has no trap: bash runs none while `read` waits
+    # if the signal came just before, so Ctrl-C would need an Enter.
+    answer=$(read -r -p "$1 Type yes to go on: " answer && printf '%s' "$answer") || true
     [ "$answer" = yes ] || fail "nothing was written"
 }
 
