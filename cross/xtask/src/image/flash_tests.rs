@@ -18,7 +18,7 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::of("qemu-virt")
     }
 
@@ -54,11 +54,11 @@ impl Desk {
         self.folder.join(format!("out/hark-{}.{kind}", self.board))
     }
 
-    fn target(&self) -> PathBuf {
+    pub(super) fn target(&self) -> PathBuf {
         self.folder.join("disk")
     }
 
-    fn flash(&self, board: &str, target: &Path, more: &[&str]) -> Output {
+    pub(super) fn flash(&self, board: &str, target: &Path, more: &[&str]) -> Output {
         self.command(board, target, more)
             .output()
             .expect("flash.sh starts")
@@ -79,7 +79,7 @@ impl Desk {
         flash
     }
 
-    fn write(&self, name: &str, content: &[u8]) -> String {
+    pub(super) fn write(&self, name: &str, content: &[u8]) -> String {
         let path = self.folder.join(name);
         let folder = path.parent().expect("it lies in a folder");
         fs::create_dir_all(folder).expect("a folder for a test");
@@ -88,7 +88,7 @@ impl Desk {
     }
 
     /// Adds what `flash.sh` takes for this computer's hark.
-    fn add_hark(&self, script: &str) {
+    pub(super) fn add_hark(&self, script: &str) {
         let hark = self.write("target/release/hark", script.as_bytes());
         fs::set_permissions(hark, fs::Permissions::from_mode(0o755)).expect("it may run");
     }
@@ -100,11 +100,8 @@ impl Drop for Desk {
     }
 }
 
-const KEY: &[u8] = b"ssh-ed25519 \
-    AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ a@b\n";
-
 /// Expects exit code 1 and `reason`, and that nothing was written.
-fn check_refused(desk: &Desk, board: &str, target: &Path, more: &[&str], reason: &str) {
+pub(super) fn check_refused(desk: &Desk, board: &str, target: &Path, more: &[&str], reason: &str) {
     let before = fs::read(desk.target()).ok();
     let output = desk.flash(board, target, more);
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -312,88 +309,6 @@ fn what_is_there_is_overwritten_only_with_consent() {
     let image = fs::read(desk.image()).expect("the image");
     assert_eq!(written.len(), 2_000_000, "a disk keeps its size");
     assert!(written.starts_with(&image));
-}
-
-#[test]
-fn first_settings_that_a_board_could_not_take_are_refused() {
-    let check = |option: &str, content: &[u8], reason: &str| {
-        let desk = Desk::new();
-        desk.add_hark("#!/bin/sh\n");
-        let path = desk.write("first", content);
-        for run in ["--dry-run", "--yes"] {
-            let more = [option, path.as_str(), run];
-            check_refused(&desk, "qemu-virt", &desk.target(), &more, reason);
-        }
-    };
-    check("--site", b"", "is missing, empty, or no file");
-    check("--site", &[b'#'; 65537], "larger than 65536 bytes");
-    check("--site", b"a = \"\xff\"\n", "not UTF-8 text");
-    check("--site", b"a = \"\0\"\n", "not UTF-8 text");
-    check("--ssh-key", b"", "is missing, empty, or no file");
-    check("--ssh-key", &KEY.repeat(1000), "larger than 65536 bytes");
-    check("--ssh-key", b"[mqtt]\nhost = \"h\"\n", "no public SSH key");
-    let private = b"-----BEGIN OPENSSH PRIVATE KEY-----\n";
-    check("--ssh-key", private, "is a private key");
-    let desk = Desk::new();
-    let folder = desk.folder.to_str().expect("a path in UTF-8");
-    for option in ["--site", "--ssh-key"] {
-        let more = [option, folder];
-        check_refused(&desk, "qemu-virt", &desk.target(), &more, "or no file");
-    }
-}
-
-#[test]
-fn a_site_inherits_from_its_own_board_only() {
-    let check = |inherited: &str, is_right: bool| {
-        let desk = Desk::new();
-        desk.add_hark("#!/bin/sh\n");
-        let content = format!("# A site.\ninherit = {inherited} # its board\n");
-        let site = desk.write("site.toml", content.as_bytes());
-        let more = ["--site", site.as_str(), "--dry-run"];
-        if is_right {
-            let output = desk.flash("qemu-virt", &desk.target(), &more);
-            assert!(output.status.success(), "{inherited}: {output:?}");
-        } else {
-            check_refused(&desk, "qemu-virt", &desk.target(), &more, "another board's");
-        }
-    };
-    check("\"base.toml\"", true);
-    check("\"qemu-virt.toml\"", true);
-    check("'/usr/share/hark/board-configs/qemu-virt.toml'", true);
-    check("\"rock-5b.toml\"", false);
-    check("'/usr/share/hark/board-configs/rock-5b.toml'", false);
-}
-
-#[test]
-fn a_site_is_checked_by_this_computers_hark_as_if_it_were_on_the_board() {
-    let desk = Desk::new();
-    let inherit = "inherit = \"/usr/share/hark/board-configs/qemu-virt.toml\"\n";
-    let site = desk.write("site.toml", inherit.as_bytes());
-    let more = ["--site", site.as_str(), "--dry-run"];
-    // It is given a copy whose inherited file is there, and no variable of flash.sh.
-    desk.add_hark(
-        "#!/bin/sh\n[ \"$1 $2\" = 'check --config' ] || exit 1\n\
-         inherited=$(sed -n 's/^inherit = \"\\(.*\\)\"$/\\1/p' \"$3\")\n\
-         [ -f \"$inherited\" ] && [ -z \"$HARK_SSH_COMMAND\" ]",
-    );
-    let mut flash = desk.command("qemu-virt", &desk.target(), &more);
-    let output = flash.env("HARK_SSH_COMMAND", "ssh").output();
-    let output = output.expect("flash.sh starts");
-    assert!(output.status.success(), "{output:?}");
-
-    desk.add_hark("#!/bin/sh\necho \"$3:2:1: unknown key\" >&2\necho missing here: x\nexit 1");
-    let words = format!("\n{site}:2:1: unknown key\n");
-    check_refused(&desk, "qemu-virt", &desk.target(), &more, &words);
-
-    // What it names may be on the board.
-    desk.add_hark(
-        "#!/bin/sh\necho missing here: x\n\
-         echo 'sources, a: elf: /a: No such file or directory (os error 2)'\nexit 1",
-    );
-    let output = desk.flash("qemu-virt", &desk.target(), &more);
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{output:?}");
-    assert!(stdout.contains("the board must have files"), "{stdout}");
 }
 
 /// A dry run, because the disk is this machine's own.
