@@ -2,8 +2,8 @@
 # Brings hark to a board: writes a disk, or installs over SSH.
 #
 # Nothing is written before everything was checked: the image's signature and
-# sums, that it is for this board, that the target can take it, and that the user
-# means it. `--dry-run` stops there. See `./flash.sh --help`.
+# sums, that it is for this board, that the target can take it, that first settings
+# are what they seem, and that the user means it. `--dry-run` stops there. See `./flash.sh --help`.
 set -euo pipefail
 
 # Debian leaves the folders of system programs out of an ordinary user's PATH.
