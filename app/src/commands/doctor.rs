@@ -43,7 +43,8 @@ pub struct DoctorArgs {
     /// Listen to this serial port instead, and say what speaks and how the line is set
     #[arg(long, value_name = "PORT")]
     line: Option<String>,
-    /// How long a silent line is waited for [default: 10s]
+    /// How long a silent line is waited for, and one that says little is
+    /// listened to [default: 10s]
     #[arg(long = "for", value_name = "DURATION", requires = "line", value_parser = parse_duration)]
     patience: Option<Duration>,
     /// The configuration; without it the built-in defaults

@@ -54,6 +54,7 @@ mod tests {
         let listening = Listening {
             settings,
             bytes: 1,
+            is_clean: true,
             errors: None,
             heard,
         };

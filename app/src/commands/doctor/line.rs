@@ -5,20 +5,25 @@
 //! node. RTS is lowered, unless the driver switches it (RS-485): raised, it may hold
 //! a transceiver to sending. A line that stays silent at the first setting is silent at all of them,
 //! since a wrong baud rate turns what is said into other bytes and not into
-//! none. The first setting whose bytes are conclusive ends the search.
+//! none. A setting that gives clean text is kept until the text tells what it is.
+//! The first setting whose bytes are conclusive, or a line of clean text, ends the
+//! search.
 
-use super::recognise::{Heard, recognise};
+use super::recognise::{Heard, is_clean_text, recognise};
 use crate::shutdown::Shutdown;
 use hark_hal::{DataBits, LineErrors, Parity, Received, SerialError, SerialLine, SerialSettings};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
-/// How long the first byte is waited for at the first setting, unless `--for`
-/// says otherwise: a slow node sends once in some seconds.
+/// How long the first byte is waited for, and then how long clean text may take to
+/// tell what it is, unless `--for` says otherwise: a slow node sends once in some
+/// seconds.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a setting is listened to from its first byte on: at 9600 baud a
 /// thousand bytes, and ten readings of a node that sends each 100 ms.
 const WINDOW: Duration = Duration::from_secs(1);
+/// Clean text of fewer bytes may be chance, so that other settings are worth a try.
+const CLEAN_BYTES_MIN: usize = 8;
 /// What one setting is judged by, at most; more tells no more.
 const HEARD_BYTES_MAX: usize = 16 * 1024;
 /// How often a wait looks whether it shall end.
@@ -51,6 +56,9 @@ pub(super) struct Listening {
     #[serde(serialize_with = "as_text")]
     pub(super) settings: SerialSettings,
     pub(super) bytes: usize,
+    /// Whether they are lines of nothing but printable ASCII.
+    #[serde(skip)]
+    pub(super) is_clean: bool,
     /// Framing, parity and break errors; none if the driver counts none.
     pub(super) errors: Option<u32>,
     #[serde(flatten)]
@@ -121,7 +129,7 @@ pub(super) fn listen(
         heard: Vec::new(),
         is_cut_short: false,
     };
-    let mut patience = patience;
+    let (mut patience, mut longest_wait) = (patience, Duration::ZERO);
     for (index, settings) in settings.iter().enumerate() {
         on_setting(index, settings);
         if index > 0 && line.change(settings).is_err() {
@@ -130,14 +138,19 @@ pub(super) fn listen(
         }
         let (listening, waited) = listen_once(&mut line, settings, patience, shutdown)?;
         let is_silent = listening.bytes == 0 && listening.errors.unwrap_or(0) == 0;
-        let is_found = listening.heard.is_conclusive();
+        let is_clear = listening.is_clean && listening.bytes >= CLEAN_BYTES_MIN;
+        let is_found = listening.heard.is_conclusive() || is_clear;
         report.heard.push(listening);
         report.is_cut_short = shutdown.is_requested();
         if report.is_cut_short || is_found || (is_silent && index == 0) {
             break;
         }
-        // The line speaks about as often as it did so far.
-        patience = patience.min(2 * waited + WINDOW);
+        // A line that has gone silent is not waited for as long at every setting.
+        if is_silent {
+            patience = patience.min(2 * longest_wait + WINDOW);
+        } else {
+            longest_wait = longest_wait.max(waited);
+        }
     }
     report
         .heard
@@ -162,18 +175,25 @@ fn listen_once(
 ) -> Result<(Listening, Duration), SerialError> {
     let errors_before = LineErrors::of(line);
     let start = Instant::now();
-    let mut first_byte_at = None;
+    let (mut end, mut first_byte_at) = (start + patience, None);
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     while bytes.len() < HEARD_BYTES_MAX && !shutdown.is_requested() {
-        let end = first_byte_at.map_or(start + patience, |at: Instant| at + WINDOW);
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            break;
+            let is_spent = |at: Instant| at.elapsed() >= patience;
+            if first_byte_at.is_none_or(is_spent) || !may_tell_more(&bytes) {
+                break;
+            }
+            end = Instant::now() + LOOK_EVERY;
+            continue;
         }
         match line.read(&mut buffer, left.min(LOOK_EVERY)) {
             Ok(Received::Bytes(len)) => {
-                first_byte_at.get_or_insert_with(Instant::now);
+                if first_byte_at.is_none() {
+                    first_byte_at = Some(Instant::now());
+                    end = Instant::now() + WINDOW;
+                }
                 bytes.extend_from_slice(&buffer[..len]);
             }
             Ok(Received::Idle) => {}
@@ -186,11 +206,17 @@ fn listen_once(
     let listening = Listening {
         settings: settings.clone(),
         bytes: bytes.len(),
+        is_clean: is_clean_text(&bytes),
         errors: errors.map(|(now, before)| now.since(before).of_setting()),
         heard: recognise(&bytes),
     };
     let waited = first_byte_at.map_or(patience, |at| at - start);
     Ok((listening, waited))
+}
+
+/// Whether the setting seems right, but what it gave does not tell what it is.
+fn may_tell_more(bytes: &[u8]) -> bool {
+    is_clean_text(bytes) && !recognise(bytes).is_conclusive()
 }
 
 #[cfg(test)]
@@ -214,9 +240,13 @@ mod tests {
         assert_eq!(settings.len(), settings_to_try("/dev/x", None).len());
     }
 
-    /// What `listen` makes of a pseudo terminal on which `said` is said once a
-    /// reader is there.
+    /// What `listen` makes of a pseudo terminal on which `said` is said again and
+    /// again once a reader is there.
     fn listen_to(said: &'static [u8], patience: Duration) -> LineReport {
+        listen_to_every(Duration::from_millis(20), said, patience)
+    }
+
+    fn listen_to_every(period: Duration, said: &'static [u8], patience: Duration) -> LineReport {
         let pty = Pty::open().unwrap();
         let port = pty.path().display().to_string();
         let (_sender, shutdown) = shutdown::channel();
@@ -226,7 +256,7 @@ mod tests {
             // dropped with it is said again.
             while pty.has_reader().unwrap() {
                 pty.write(said, Duration::from_millis(50)).unwrap();
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::sleep(period);
             }
         });
         let settings = settings_to_try(&port, None);
@@ -250,6 +280,27 @@ mod tests {
         assert_eq!(report.heard.len(), 3);
         let is_noise = |l: &Listening| matches!(l.heard, Heard::Noise { .. });
         assert!(report.heard.iter().all(is_noise), "{report:?}");
+    }
+
+    /// Longer than the window, so that it holds one line.
+    const SLOW: Duration = Duration::from_millis(1200);
+
+    #[test]
+    fn a_slow_line_is_listened_to_until_it_tells_what_it_is() {
+        let report = listen_to_every(SLOW, b"13,1.5\n", Duration::from_secs(20));
+        assert_eq!(report.heard.len(), 1, "{report:?}");
+        let Heard::Csv { lines: 2, .. } = report.heard[0].heard else {
+            panic!("two rows, found {report:?}")
+        };
+    }
+
+    #[test]
+    fn clean_text_that_tells_too_little_ends_the_search_after_the_patience() {
+        let report = listen_to_every(SLOW, b"pump ready\n", 2 * SLOW);
+        assert_eq!(report.heard.len(), 1, "{report:?}");
+        let Heard::Text { lines: 2.., .. } = report.heard[0].heard else {
+            panic!("lines, found {report:?}")
+        };
     }
 
     #[test]

@@ -16,8 +16,10 @@ use serde::Serialize;
 
 /// The longest example, in characters: one line of a terminal.
 const EXAMPLE_CHARS_MAX: usize = 72;
-/// Fewer readable bytes than this may be chance.
+/// Fewer readable bytes than this may be chance, if they are not a whole line.
 const TEXT_BYTES_MIN: usize = 16;
+/// Fewer lines of text than this do not tell what else they may be.
+pub(super) const TEXT_LINES_MIN: usize = 5;
 /// The part of the bytes that must be readable for text.
 const TEXT_SHARE_MIN: f64 = 0.95;
 /// Two frames of Modbus with a right checksum in noise are one chance in a billion.
@@ -91,6 +93,15 @@ impl Heard {
     }
 }
 
+/// Whether `bytes` are at least a line of nothing but printable ASCII, which a wrong
+/// baud rate hardly makes.
+pub(super) fn is_clean_text(bytes: &[u8]) -> bool {
+    let is_printable = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~');
+    bytes.iter().all(is_printable)
+        && bytes.iter().any(u8::is_ascii_graphic)
+        && bytes.contains(&b'\n')
+}
+
 /// What `bytes` are.
 pub(super) fn recognise(bytes: &[u8]) -> Heard {
     if bytes.is_empty() {
@@ -134,29 +145,35 @@ fn modbus(bytes: &[u8]) -> Option<Heard> {
 fn lines(bytes: &[u8]) -> Option<Heard> {
     let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
     let mut pieces: Vec<&[u8]> = bytes.split(is_end).collect();
-    // The last line is unfinished, and the first one's beginning was missed,
-    // unless there is nothing else to go by.
+    // The last line is unfinished, unless there is nothing else to go by.
     if pieces.len() > 2 {
         pieces.pop();
-        pieces.remove(0);
     }
-    pieces.retain(|piece| !piece.is_empty());
-    let whole: usize = pieces.iter().map(|piece| piece.len()).sum();
-    let lines: Vec<&str> = pieces.iter().filter_map(|piece| readable(piece)).collect();
-    let read: usize = lines.iter().map(|line| line.len()).sum();
-    if read == 0 {
-        return None;
-    }
-    let found = nmea(&lines)
+    let lines = readable_lines(&pieces);
+    nmea(&lines)
         .or_else(|| json(&lines))
-        .or_else(|| csv(&lines));
-    let is_text = read >= TEXT_BYTES_MIN && read as f64 >= TEXT_SHARE_MIN * whole as f64;
-    found.or_else(|| {
-        is_text.then(|| Heard::Text {
-            lines: lines.len(),
-            example: example(&lines),
+        .or_else(|| csv(&lines))
+        .or_else(|| {
+            // The first line's beginning may be missed, and be noise.
+            let is_cut = usize::from(pieces.len() > 1);
+            let is_text = is_clean_text(bytes) || is_mostly_readable(&pieces[is_cut..]);
+            is_text.then(|| Heard::Text {
+                lines: lines.len(),
+                example: example(&lines),
+            })
         })
-    })
+}
+
+fn is_mostly_readable(pieces: &[&[u8]]) -> bool {
+    let whole: usize = pieces.iter().map(|piece| piece.len()).sum();
+    let lines = readable_lines(pieces);
+    let read: usize = lines.iter().map(|line| line.len()).sum();
+    read >= TEXT_BYTES_MIN && read as f64 >= TEXT_SHARE_MIN * whole as f64
+}
+
+fn readable_lines<'a>(pieces: &[&'a [u8]]) -> Vec<&'a str> {
+    let lines = pieces.iter().filter_map(|piece| readable(piece));
+    lines.filter(|line| !line.is_empty()).collect()
 }
 
 /// The line, if it is UTF-8 without control characters.
@@ -206,8 +223,8 @@ fn csv(lines: &[&str]) -> Option<Heard> {
             line.split(delimiter).count() == columns && 2 * numbers >= columns
         };
         let rows = lines.iter().filter(is_row).count();
-        // A header now and then is no row.
-        let is_table = columns > 1 && rows >= CSV_LINES_MIN && 2 * rows > lines.len();
+        // A header now and then is no row, nor is a first line that was cut.
+        let is_table = columns > 1 && rows >= CSV_LINES_MIN && 2 * rows >= lines.len();
         is_table.then(|| Heard::Csv {
             lines: rows,
             columns,

@@ -2,7 +2,7 @@
 
 use super::findings::{Finding, State};
 use super::line::{LineReport, setting_text};
-use super::recognise::Heard;
+use super::recognise::{Heard, TEXT_LINES_MIN};
 use serde::Serialize;
 use std::io::Write;
 
@@ -40,6 +40,9 @@ pub(super) fn judge(report: &LineReport) -> Finding {
             "no setting makes sense of it: swapped RS-485 wires, an inverted or floating line, or \
              a protocol that hark does not know",
         ),
+        Heard::Text { lines, .. } if *lines < TEXT_LINES_MIN => {
+            finding.note("too few lines to tell; try --for 60s")
+        }
         Heard::Text { .. } => finding.note("text, but no readings: a console perhaps"),
         Heard::Nmea { .. } => finding.note("hark has no NMEA source"),
         Heard::Modbus { .. } => finding.note("hark listens to nodes and lines, not to Modbus"),

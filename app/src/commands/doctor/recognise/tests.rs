@@ -147,7 +147,7 @@ fn csv_has_one_shape_and_its_delimiter() {
 fn what_a_person_can_read_is_text() {
     let log = "[    1.2] usb 1-1: new device\r\n[    1.3] usb 1-1: product: gadget\r\n[ 1";
     let expected = Heard::Text {
-        lines: 1,
+        lines: 2,
         example: "[    1.3] usb 1-1: product: gadget".to_owned(),
     };
     check(log, &expected);
@@ -174,7 +174,31 @@ fn noise_is_never_conclusive() {
     }
     check("", &Heard::Silence);
     check("\0\0\0", &Heard::Noise { bytes: 3 });
-    check("ok\n", &Heard::Noise { bytes: 3 });
+}
+
+#[test]
+fn few_lines_that_are_clean_are_never_noise() {
+    let text = |lines, example: &str| Heard::Text {
+        lines,
+        example: example.to_owned(),
+    };
+    check("ok\n", &text(1, "ok"));
+    check("13,1.5\n", &text(1, "13,1.5"));
+    check("13,1.5\r\n14", &text(1, "13,1.5"));
+    check("ok\n\x07", &Heard::Noise { bytes: 4 });
+    check("\r\n", &Heard::Noise { bytes: 2 });
+}
+
+#[test]
+fn two_rows_make_a_table_though_the_first_may_have_been_cut() {
+    let expected = Heard::Csv {
+        lines: 2,
+        columns: 2,
+        delimiter: ',',
+        example: "14,1.5".to_owned(),
+    };
+    check("13,1.5\r\n14,1.5\r\n", &expected);
+    check("1.5\nseq,t\n13,1.5\n14,1.5\n", &expected);
 }
 
 #[test]
