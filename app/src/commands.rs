@@ -16,7 +16,7 @@ use crate::shutdown::{self, Shutdown};
 use crate::summary::Summary;
 use anyhow::{Context, ensure};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Runs the command; the exit code is the process's.
@@ -26,7 +26,10 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Capacity(args) => capacity::run(&args),
-        Command::Check(args) => return check::run(&args),
+        Command::Check(args) => match check::run(&args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Doctor(args) => match shutdown_on_signals().and_then(|s| doctor::run(&args, &s)) {
             Ok(doctor::Health::Sound) => Ok(()),
             Ok(doctor::Health::Ailing) => return ExitCode::FAILURE,
@@ -88,14 +91,35 @@ fn conclude(summary: &Summary, as_json: bool) -> anyhow::Result<()> {
 
 /// Prints the summary as the last thing on standard output.
 fn print_summary(summary: &Summary, as_json: bool) -> anyhow::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    if as_json {
-        serde_json::to_writer(&mut stdout, summary)?;
-        writeln!(stdout)?;
-    } else {
-        writeln!(stdout, "{summary}")?;
+    to_stdout(|out| {
+        if as_json {
+            serde_json::to_writer(&mut *out, summary)?;
+            writeln!(out)
+        } else {
+            writeln!(out, "{summary}")
+        }
+    })
+}
+
+/// Lets `write` write to standard output, to the end. A reader that has gone is no
+/// error: the command ends as it would have.
+///
+/// # Errors
+/// If standard output fails otherwise.
+fn to_stdout(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+    write_to(&mut io::stdout().lock(), write)
+}
+
+fn write_to(
+    out: &mut dyn Write,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    match write(out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("writing to standard output")
+        }
+        _ => Ok(()),
     }
-    Ok(stdout.flush()?)
 }
 
 #[cfg(test)]
@@ -109,5 +133,36 @@ mod tests {
         summary.threads_panicked = vec!["source line".to_owned()];
         let said = conclude(&summary, true).unwrap_err().to_string();
         assert!(said.starts_with("source line panicked"), "{said}");
+    }
+
+    /// Refuses every byte.
+    struct Failing(io::ErrorKind);
+
+    impl Write for Failing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_no_error_and_a_full_disk_is() {
+        let write = |kind, as_json: bool| {
+            write_to(&mut Failing(kind), |out| {
+                if as_json {
+                    serde_json::to_writer(&mut *out, &1)?;
+                }
+                writeln!(out)
+            })
+        };
+        for as_json in [false, true] {
+            assert!(write(io::ErrorKind::BrokenPipe, as_json).is_ok());
+            let error = write(io::ErrorKind::StorageFull, as_json).unwrap_err();
+            let said = format!("{error:#}");
+            assert!(said.starts_with("writing to standard output: "), "{said}");
+        }
     }
 }

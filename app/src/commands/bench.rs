@@ -11,6 +11,7 @@ mod load;
 mod paths;
 mod plot;
 
+use super::to_stdout;
 use crate::bundle::{BUILTIN, Rungs};
 use crate::config::{BundlePath, ModelConfig};
 use crate::duration::parse_duration;
@@ -19,6 +20,7 @@ use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use column::{Column, Round};
 use load::payloads;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -178,31 +180,45 @@ fn print(
             .collect();
         object["paths"] = paths.into();
         object["peak_rss_mib"] = serde_json::json!((rss * 10.0).round() / 10.0);
-        println!("{object}");
-        return Ok(());
+        return to_stdout(|out| writeln!(out, "{object}"));
     }
+    to_stdout(|out| write_text(load, columns, last, rss, out))
+}
+
+fn write_text(
+    load: &Load,
+    columns: &[Column],
+    last: Option<Summary>,
+    rss_mib: f64,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     if let Some(summary) = last {
         let model = &summary.model;
-        println!(
+        writeln!(
+            out,
             "model      {} {} ({})",
             model.name, model.version, model.backend
-        );
+        )?;
     }
     match load.period {
-        Some(period) => println!(
+        Some(period) => writeln!(
+            out,
             "load       {} sensors, {:.0} readings a second, open loop",
             load.sensors,
             1.0 / period.as_secs_f64()
         ),
-        None => println!(
+        None => writeln!(
+            out,
             "load       {} sensors, as fast as they are served",
             load.sensors
         ),
-    }
-    println!();
-    column::print_table(columns);
-    println!("\npeak memory of the whole process {rss:.1} MiB, load generators included");
-    Ok(())
+    }?;
+    writeln!(out)?;
+    column::write_table(columns, out)?;
+    writeln!(
+        out,
+        "\npeak memory of the whole process {rss_mib:.1} MiB, load generators included"
+    )
 }
 
 /// What the hot path did in process.

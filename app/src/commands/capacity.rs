@@ -6,6 +6,7 @@
 //! margin is played, open loop, to see that it is served in time.
 
 use super::bench::{Load, measure_in_process};
+use super::to_stdout;
 use crate::config::Config;
 use crate::duration::parse_duration;
 use anyhow::{Context, ensure};
@@ -128,32 +129,34 @@ fn print(config: &Config, args: &CapacityArgs, sources: &[SourceCapacity]) -> an
             "sensors": sensors,
             "sources": sources,
         });
-        println!("{object}");
-        return Ok(());
+        return to_stdout(|out| writeln!(out, "{object}"));
     }
-    for source in sources {
-        println!(
-            "source {}: {} with {}: {:.0} readings a second on its thread without a link;\n  \
+    to_stdout(|out| {
+        for source in sources {
+            writeln!(
+                out,
+                "source {}: {} with {}: {:.0} readings a second on its thread without a link;\n  \
              {} sensors at {} Hz with {:.0} % to spare: p99 {} µs, max {} µs, {} deadlines of {} ms \
              missed, {} shed",
-            source.source,
-            source.model,
-            source.backend,
-            source.readings_per_second,
-            source.sensors,
-            source.sensor_hz,
-            args.margin * 100.0,
-            source.p99_us,
-            source.max_us,
-            source.deadline_misses,
-            config.device.deadline_ms,
-            source.shed,
-        );
-    }
-    println!(
-        "this machine: {cores} cores, {readings_per_second:.0} readings a second, {sensors} sensors \
+                source.source,
+                source.model,
+                source.backend,
+                source.readings_per_second,
+                source.sensors,
+                source.sensor_hz,
+                args.margin * 100.0,
+                source.p99_us,
+                source.max_us,
+                source.deadline_misses,
+                config.device.deadline_ms,
+                source.shed,
+            )?;
+        }
+        writeln!(
+            out,
+            "this machine: {cores} cores, {readings_per_second:.0} readings a second, {sensors} sensors \
          with {:.0} % to spare; a link takes its part of that",
-        args.margin * 100.0
-    );
-    Ok(())
+            args.margin * 100.0
+        )
+    })
 }

@@ -5,6 +5,7 @@
 //! desk: it is named, and fails the command only with `--strict`.
 
 use super::doctor::missing;
+use super::to_stdout;
 use crate::bundle::Rungs;
 use crate::config::{Config, ConfigError, Format, Link};
 use crate::source::LogTable;
@@ -32,11 +33,14 @@ pub struct CheckArgs {
 }
 
 /// Runs the command; 1 if there is an error, or a missing device and `--strict`.
-pub fn run(args: &CheckArgs) -> ExitCode {
+///
+/// # Errors
+/// If standard output fails.
+pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let (errors, missing) = match Config::load(args.config.as_deref(), std::env::vars()) {
         Ok(config) => {
             if args.show {
-                println!("{}", config.to_toml());
+                to_stdout(|out| writeln!(out, "{}", config.to_toml()))?;
             }
             let named = check_named(&config).into_iter();
             let errors = named.map(|message| (serde_json::json!({ "message": message }), message));
@@ -50,28 +54,32 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     };
     if args.json {
         let errors: Vec<_> = errors.iter().map(|(json, _)| json).collect();
-        println!(
-            "{}",
-            serde_json::json!({ "errors": errors, "missing": missing })
-        );
+        let report = serde_json::json!({ "errors": errors, "missing": missing });
+        to_stdout(|out| writeln!(out, "{report}"))?;
     } else {
-        print(&errors, &missing, args.show);
+        print(&errors, &missing, args.show)?;
     }
     let is_wrong = !errors.is_empty() || (args.strict && !missing.is_empty());
-    ExitCode::from(u8::from(is_wrong))
+    Ok(ExitCode::from(u8::from(is_wrong)))
 }
 
-fn print(errors: &[(serde_json::Value, String)], missing: &[ConfigError], is_shown: bool) {
+fn print(
+    errors: &[(serde_json::Value, String)],
+    missing: &[ConfigError],
+    is_shown: bool,
+) -> anyhow::Result<()> {
     errors.iter().for_each(|(_, text)| eprintln!("{text}"));
     for device in missing {
         eprintln!("missing here: {device}");
     }
-    match (errors.len(), missing.len()) {
-        (0, 0) if !is_shown => println!("no errors"),
-        (0, 1) if !is_shown => println!("no errors; 1 device is missing here"),
-        (0, count @ 2..) if !is_shown => println!("no errors; {count} devices are missing here"),
-        _ => {}
+    if is_shown || !errors.is_empty() {
+        return Ok(());
     }
+    to_stdout(|out| match missing.len() {
+        0 => writeln!(out, "no errors"),
+        1 => writeln!(out, "no errors; 1 device is missing here"),
+        count => writeln!(out, "no errors; {count} devices are missing here"),
+    })
 }
 
 /// Opens what the configuration names: bundles with their golden vectors, the

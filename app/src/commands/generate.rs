@@ -1,8 +1,8 @@
 //! `hark completions` and `hark man`: generated from the command line itself.
 
+use super::to_stdout;
 use crate::cli::Cli;
 use clap::{Args, CommandFactory};
-use std::io::Write;
 use std::path::PathBuf;
 
 /// Arguments of `hark completions`.
@@ -28,7 +28,7 @@ pub struct ManArgs {
 pub fn completions(args: &CompletionsArgs) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "hark", &mut script);
-    Ok(std::io::stdout().write_all(&script)?)
+    to_stdout(|out| out.write_all(&script))
 }
 
 /// Prints the manual page, or writes all pages.
@@ -42,5 +42,5 @@ pub fn man(args: &ManArgs) -> anyhow::Result<()> {
     }
     let mut page = Vec::new();
     clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-    Ok(std::io::stdout().write_all(&page)?)
+    to_stdout(|out| out.write_all(&page))
 }

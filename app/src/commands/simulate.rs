@@ -132,7 +132,10 @@ fn simulate_csv(args: &SimulateArgs, path: &Path, shutdown: &Shutdown) -> anyhow
         shutdown,
         &mut |reading| progress.show(reading),
     )
-    .with_context(|| format!("writing {}", path.display()))
+    .with_context(|| match is_stdout(path) {
+        true => "writing to standard output".to_owned(),
+        false => format!("writing {}", path.display()),
+    })
 }
 
 fn simulate_pty(args: &SimulateArgs, link: &Path, shutdown: &Shutdown) -> anyhow::Result<Counts> {
@@ -243,7 +246,7 @@ fn report(args: &SimulateArgs, counts: &Counts) -> anyhow::Result<()> {
     if args.csv.as_deref().is_some_and(is_stdout) {
         eprintln!("{json}");
     } else {
-        writeln!(io::stdout(), "{json}")?;
+        super::to_stdout(|out| writeln!(out, "{json}"))?;
     }
     Ok(())
 }

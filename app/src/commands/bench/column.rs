@@ -2,6 +2,7 @@
 
 use hdrhistogram::Histogram;
 use serde_json::json;
+use std::io::{self, Write};
 use std::time::Duration;
 
 /// What one round of one path came to.
@@ -134,8 +135,8 @@ impl Column {
     }
 }
 
-/// Prints a row for each figure, a column for each path.
-pub(super) fn print_table(columns: &[Column]) {
+/// Writes a row for each figure, a column for each path.
+pub(super) fn write_table(columns: &[Column], out: &mut dyn Write) -> io::Result<()> {
     let cells = |figure| {
         columns
             .iter()
@@ -154,12 +155,13 @@ pub(super) fn print_table(columns: &[Column]) {
         cells.max().unwrap_or(0).max(names[at].len()) + 2
     };
     for (name, cells) in [("", names.clone())].iter().chain(&rows) {
-        print!("{name:<22}");
+        write!(out, "{name:<22}")?;
         for (at, cell) in cells.iter().enumerate() {
-            print!("{cell:>width$}", width = width(at));
+            write!(out, "{cell:>width$}", width = width(at))?;
         }
-        println!();
+        writeln!(out)?;
     }
+    Ok(())
 }
 
 #[cfg(test)]

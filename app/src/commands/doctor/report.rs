@@ -3,8 +3,9 @@
 use super::findings::{Finding, State};
 use super::line::{LineReport, setting_text};
 use super::recognise::{Heard, TEXT_LINES_MIN};
+use crate::commands::to_stdout;
 use serde::Serialize;
-use std::io::Write;
+use std::io::{self, Write};
 
 /// What is printed.
 #[derive(Serialize)]
@@ -64,10 +65,11 @@ fn describe(heard: &Heard) -> String {
             columns,
             delimiter,
             example,
+            ..
         } => format!(
             "CSV, {lines} rows of {columns} columns with {delimiter:?} between, as {example:?}"
         ),
-        Heard::Json { lines, example } => format!("JSON, {lines} lines, as {example}"),
+        Heard::Json { lines, example, .. } => format!("JSON, {lines} lines, as {example}"),
         Heard::Nmea { sentences, example } => {
             format!("NMEA 0183, {sentences} sentences, as {example}")
         }
@@ -94,12 +96,17 @@ fn describe(heard: &Heard) -> String {
 }
 
 pub(super) fn print(report: &Report, as_json: bool) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    if as_json {
-        serde_json::to_writer(&mut out, report)?;
-        writeln!(out)?;
-        return Ok(out.flush()?);
-    }
+    to_stdout(|out| {
+        if as_json {
+            serde_json::to_writer(&mut *out, report)?;
+            writeln!(out)
+        } else {
+            write_text(report, out)
+        }
+    })
+}
+
+fn write_text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     for finding in &report.findings {
         let state = match finding.state {
             State::Ok => "ok",
@@ -130,5 +137,5 @@ pub(super) fn print(report: &Report, as_json: bool) -> anyhow::Result<()> {
     if let Some(source) = &report.source {
         writeln!(out, "\nput into hark's configuration:\n\n{source}")?;
     }
-    Ok(out.flush()?)
+    Ok(())
 }
