@@ -3,6 +3,7 @@
 use crate::appliance::{Appliance, Presentation};
 use crate::config::{BundlePath, Config, Link, ModelConfig};
 use crate::report::{OnVerdict, SensorVerdict, Stdout, VerdictReport};
+use crate::summary::Summary;
 use anyhow::{bail, ensure};
 use clap::Args;
 use serde::Serialize;
@@ -51,7 +52,7 @@ const DEFAULT: &str = "[[sources]]\nname = \"recording\"\nkind = \"file\"\npath 
 ///
 /// # Errors
 /// If the configuration is wrong or names no file source, or the recording
-/// cannot be read to its end.
+/// cannot be read to its end or holds no reading that can be used.
 pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     let mut config = match &args.config {
         Some(path) => Config::load(Some(path), std::env::vars())?,
@@ -79,7 +80,37 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     if let Some((name, _)) = unread {
         bail!("source {name} was not read to its end");
     }
+    // What was stopped before its first reading says nothing of the recording.
+    if shutdown.is_requested() {
+        return Ok(());
+    }
+    ensure_usable(&summary, &config)
+}
+
+/// Fails if there was no reading, or none but rejected ones.
+fn ensure_usable(summary: &Summary, config: &Config) -> anyhow::Result<()> {
+    let files = config
+        .sources
+        .iter()
+        .filter_map(|source| match &source.link {
+            Link::File(link) => Some(link.path.display().to_string()),
+            Link::Serial(_) | Link::Mqtt(_) => None,
+        });
+    ensure!(
+        summary.readings > summary.rejected,
+        "no reading of {} was usable{}",
+        files.collect::<Vec<_>>().join(", "),
+        main_reason(summary)
+    );
     Ok(())
+}
+
+/// The most frequent reason of a rejection, to be added to a sentence.
+fn main_reason(summary: &Summary) -> String {
+    let most = summary.rejections.iter().max_by_key(|(_, count)| **count);
+    most.map_or_else(String::new, |(reason, count)| {
+        format!("; {count} rejected: {reason}")
+    })
 }
 
 fn print_verdict(report: &SensorVerdict) {
@@ -141,4 +172,33 @@ fn adapt(config: &mut Config, args: &ReplayArgs) -> anyhow::Result<()> {
 fn is_json(file: &std::path::Path) -> bool {
     let extension = file.extension().and_then(|e| e.to_str());
     matches!(extension, Some("json" | "jsonl" | "ndjson"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of so many readings, of which so many were rejected.
+    fn said(readings: u64, rejected: &[(&'static str, u64)]) -> Option<String> {
+        let summary = Summary {
+            readings,
+            rejected: rejected.iter().map(|(_, count)| count).sum(),
+            rejections: rejected.iter().copied().collect(),
+            ..Summary::default()
+        };
+        let config = Config::of_text(&DEFAULT.replace("\"-\"", "\"a.csv\"")).unwrap();
+        let error = ensure_usable(&summary, &config).err();
+        error.map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_recording_without_a_usable_reading_is_an_error_with_the_main_reason() {
+        let none = "no reading of a.csv was usable".to_owned();
+        assert_eq!(said(0, &[]), Some(none.clone()));
+        assert_eq!(
+            said(5, &[("malformed", 1), ("missing_channel", 4)]),
+            Some(none + "; 4 rejected: missing_channel")
+        );
+        assert_eq!(said(6, &[("missing_channel", 5)]), None);
+    }
 }

@@ -146,7 +146,7 @@ fn a_watchdog_that_cannot_be_opened_is_refused_at_the_start() -> Result<()> {
 fn a_replay_leaves_the_board_alone() -> Result<()> {
     let source = "[[sources]]\nname = \"old\"\nkind = \"file\"\npath = \"rec.csv\"\n";
     let site = site("watchdog.device = \"/dev/watchdog77\"", source)?;
-    std::fs::write(site.path().join("rec.csv"), "1,1\n1,1\n1,1\n")?;
+    std::fs::write(site.path().join("rec.csv"), "level,flow\n1,1\n1,1\n1,1\n")?;
     let ended = site.finish(&["replay", "--config", "hark.toml", "--json"])?;
     ended.summary().map(drop)
 }
