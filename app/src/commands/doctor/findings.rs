@@ -74,8 +74,11 @@ pub(super) fn findings(config: &Config, board: &Board) -> Vec<Finding> {
     all.push(clock(config));
     all.push(delegates(config, board));
     all.extend(missing(config, board).iter().map(|remark| {
-        Finding::ok("config", remark.to_string())
-            .problem("name what is there, or connect what is named")
+        let advice = match remark.key.as_str() {
+            "board.compatible" => "take the file that is for this board",
+            _ => "name what is there, or connect what is named",
+        };
+        Finding::ok("config", remark.to_string()).problem(advice)
     }));
     all
 }

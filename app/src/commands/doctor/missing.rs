@@ -33,11 +33,11 @@ fn wrong_board(config: &Config, board: &Board) -> Option<ConfigError> {
         return None;
     }
     let (model, names) = (identity.model.as_deref(), identity.names.join(", "));
-    let found = match model {
-        Some(model) => format!("this is {model} ({names})"),
-        None => "neither a device tree nor DMI names this one".to_owned(),
+    let wanted = wanted.join(" or ");
+    let message = match model {
+        Some(model) => format!("this is {model} ({names}); the file is for {wanted}"),
+        None => format!("this machine does not say what board it is; the file is for {wanted}"),
     };
-    let message = format!("another board: {found}, not {}", wanted.join(" or "));
     Some(config.remark("board.compatible", message))
 }
 
@@ -205,6 +205,17 @@ mod tests {
             &[],
         );
         check("watchdog.device = \"/dev/watchdog\"", &[]);
+    }
+
+    #[test]
+    fn a_machine_without_a_name_says_so() {
+        let root = TempDir::new().unwrap();
+        let config = Config::of_text("board.compatible = [\"radxa,rock-5b\"]").unwrap();
+        let found = missing(&config, &Board::below(root.path()));
+        assert_eq!(
+            found[0].message,
+            "this machine does not say what board it is; the file is for radxa,rock-5b"
+        );
     }
 
     #[test]

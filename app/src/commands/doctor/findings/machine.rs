@@ -109,7 +109,7 @@ pub(super) fn memory(board: &Board) -> Option<Finding> {
 pub(super) fn realtime(config: &Config) -> Finding {
     let wishes = config.threads.clone();
     if wishes == hark_hal::Realtime::default() {
-        return Finding::ok("realtime", "`[threads]` wishes nothing");
+        return Finding::ok("realtime", "`[threads]` asks for nothing");
     }
     let asked = std::thread::spawn(move || {
         let mut refused: Vec<_> = wishes.prepare_process().err().into_iter().collect();
