@@ -105,21 +105,36 @@ impl NodeCommands {
                 command.source
             )
         })?;
-        tracing::info!(
-            "{}: command {}: period_ms {period_ms:?}, running {:?}",
-            command.source,
-            command.id,
-            command.running
-        );
         let request = NodeRequest {
             period_ms,
             running: command.running,
         };
+        tracing::info!(
+            "{}: command {}: {}",
+            command.source,
+            command.id,
+            describe(&request)
+        );
         source.try_send(request).map_err(|error| match error {
             TrySendError::Full(_) => "too many commands are on their way; try again".to_owned(),
             TrySendError::Disconnected(_) => "the source has ended".to_owned(),
         })
     }
+}
+
+/// For the log.
+fn describe(request: &NodeRequest) -> String {
+    let period = request
+        .period_ms
+        .map(|ms| format!("a reading each {ms} ms"));
+    let running = request
+        .running
+        .map(|running| if running { "start" } else { "stop" }.to_owned());
+    let wishes: Vec<String> = running.into_iter().chain(period).collect();
+    if wishes.is_empty() {
+        return "nothing to change".to_owned();
+    }
+    wishes.join(", ")
 }
 
 fn id_of(payload: &[u8]) -> Option<String> {
@@ -181,6 +196,17 @@ mod tests {
             Some("-1"),
             None,
         );
+    }
+
+    #[test]
+    fn the_log_says_in_words_what_is_asked_for() {
+        let describe = |period_ms, running| super::describe(&NodeRequest { period_ms, running });
+        assert_eq!(
+            describe(Some(40), Some(true)),
+            "start, a reading each 40 ms"
+        );
+        assert_eq!(describe(None, Some(false)), "stop");
+        assert_eq!(describe(None, None), "nothing to change");
     }
 
     #[test]
