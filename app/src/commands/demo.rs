@@ -16,7 +16,7 @@ use crate::report::{Event, Reporter, SensorVerdict, Stdout};
 use crate::shutdown::{self, Shutdown, ShutdownSender};
 use anyhow::Context;
 use clap::Args;
-use hark_engine::AlertState;
+use hark_engine::{AlertState, Rung};
 use hark_hal::Pty;
 use hark_rig::{Fault, FaultEvent, Rig, RigConfig, RigReading};
 use injector::Injector;
@@ -339,13 +339,29 @@ impl Scoreboard {
                 AlertState::Raised => "ALERT",
                 AlertState::Cleared => "ok",
             };
-            format!("{} {:>6.2} {} {state:<5}", report.sensor, ratio, bar(ratio))
+            format!(
+                "{} {:>6.2} {} {state:<5}{}",
+                report.sensor,
+                ratio,
+                bar(ratio),
+                by(verdict.rung)
+            )
         };
         let cells: Vec<String> = self.lock().values().map(cell).collect();
         if cells.is_empty() {
             return "the first windows are filling".to_owned();
         }
         cells.join("   ")
+    }
+}
+
+/// Who answers, if it is not the model.
+fn by(rung: Rung) -> &'static str {
+    match rung {
+        Rung::Delegate | Rung::Model => "",
+        Rung::Previous => " by the previous model",
+        Rung::Rule => " by the rule",
+        Rung::Last => " by the last verdict",
     }
 }
 
@@ -399,6 +415,12 @@ mod tests {
         let starts = starts_ms(None, 0);
         assert_eq!(starts.len(), CYCLES as usize);
         assert_eq!(starts[..2], [12_000, 72_000]);
+    }
+
+    #[test]
+    fn a_fallback_is_seen() {
+        assert_eq!(by(Rung::Model), "");
+        assert_eq!(by(Rung::Rule), " by the rule");
     }
 
     #[test]
