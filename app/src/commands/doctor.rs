@@ -14,13 +14,14 @@ mod report;
 
 pub(crate) use missing::missing;
 
+use crate::bundle::Rungs;
 use crate::config::{Config, Link};
 use crate::duration::parse_duration;
 use crate::shutdown::Shutdown;
 use crate::source::serial_settings;
 use anyhow::Context;
 use clap::Args;
-use entry::source_entry;
+use entry::{misfit, source_entry};
 use findings::{State, findings};
 use hark_hal::{Board, SerialPort};
 use line::{PATIENCE, listen, setting_text, settings_to_try};
@@ -115,13 +116,26 @@ fn examine_line(
     .with_context(|| format!("listening to {port}"))?;
     let known = known_port(board, port);
     let best = heard.heard.first();
+    let wanted = wanted_channels(config);
+    let finding = match best.and_then(|best| misfit(&best.heard, &wanted)) {
+        Some(misfit) => judge(&heard).note(misfit),
+        None => judge(&heard),
+    };
     Ok(Report {
-        findings: vec![
-            findings::serial_port(&known, &board.consoles()),
-            judge(&heard),
-        ],
-        source: best.and_then(|best| source_entry(best, &known.path)),
+        findings: vec![findings::serial_port(&known, &board.consoles()), finding],
+        source: best.and_then(|best| source_entry(best, &known.path, &wanted)),
         line: Some(heard),
+    })
+}
+
+/// The channels of the model that a source has unless it names another; none if it
+/// cannot be opened, which `hark check` says.
+fn wanted_channels(config: &Config) -> Vec<String> {
+    let rungs = config.models.first().map(Rungs::open);
+    let rungs = rungs.and_then(Result::ok);
+    rungs.map_or_else(Vec::new, |rungs| {
+        let channels = rungs.pipeline().schema.channels.iter();
+        channels.map(|channel| channel.name.clone()).collect()
     })
 }
 

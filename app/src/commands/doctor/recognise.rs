@@ -42,10 +42,19 @@ pub(super) enum Heard {
         lines: usize,
         columns: usize,
         delimiter: char,
+        /// Whether numbers are written `1,5`.
+        decimal_comma: bool,
+        /// Names of the columns without their units, if a header was heard.
+        header: Option<Vec<String>>,
         example: String,
     },
     /// Lines that are JSON objects.
-    Json { lines: usize, example: String },
+    Json {
+        lines: usize,
+        /// Names of the last object's fields, those within `values` too.
+        fields: Vec<String>,
+        example: String,
+    },
     /// Sentences of NMEA 0183 with a right checksum.
     Nmea { sentences: usize, example: String },
     /// Frames of Modbus RTU with a right checksum.
@@ -203,10 +212,15 @@ fn is_nmea(line: &str) -> bool {
 
 fn json(lines: &[&str]) -> Option<Heard> {
     type Object = serde_json::Map<String, serde_json::Value>;
-    let is_object = |line: &&str| serde_json::from_str::<Object>(line).is_ok_and(|o| !o.is_empty());
+    let object = |line: &&str| serde_json::from_str::<Object>(line).ok();
+    let is_object = |line: &&str| object(line).is_some_and(|object| !object.is_empty());
     let objects: Vec<&str> = lines.iter().copied().filter(is_object).collect();
-    (!objects.is_empty()).then(|| Heard::Json {
+    let last = object(objects.last()?)?;
+    let values = last.get("values").and_then(|values| values.as_object());
+    let fields = last.keys().chain(values.into_iter().flat_map(|v| v.keys()));
+    Some(Heard::Json {
         lines: objects.len(),
+        fields: fields.filter(|name| *name != "values").cloned().collect(),
         example: example(&objects),
     })
 }
@@ -229,9 +243,29 @@ fn csv(lines: &[&str]) -> Option<Heard> {
             lines: rows,
             columns,
             delimiter,
+            decimal_comma: delimiter != ','
+                && lines.iter().filter(is_row).any(|row| {
+                    row.split(delimiter)
+                        .any(|field| is_number(field) && field.contains(','))
+                }),
+            header: lines
+                .iter()
+                .rev()
+                .find_map(|line| header(line, delimiter, columns)),
             example: example(lines),
         })
     })
+}
+
+/// The names of a header's columns, as `pressure` of `pressure [bar]`.
+fn header(line: &str, delimiter: char, columns: usize) -> Option<Vec<String>> {
+    let names = line.split(delimiter).map(|name| {
+        let name = name.split(['[', '(']).next().unwrap_or_default();
+        name.trim().to_owned()
+    });
+    let names: Vec<String> = names.collect();
+    let is_name = |name: &String| !name.is_empty() && !is_number(name);
+    (names.len() == columns && names.iter().all(is_name)).then_some(names)
 }
 
 fn is_number(field: &str) -> bool {

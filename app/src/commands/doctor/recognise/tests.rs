@@ -110,6 +110,7 @@ fn json_lines_are_objects_and_a_bare_number_is_none() {
     let line = "{\"sensor\":\"p\",\"seq\":8,\"values\":{\"t\":21.5}}";
     let expected = Heard::Json {
         lines: 2,
+        fields: ["sensor", "seq", "t"].map(str::to_owned).to_vec(),
         example: line.to_owned(),
     };
     check(format!("\"t\":21.5}}}}\n{line}\n{line}\n{{\"se"), &expected);
@@ -191,14 +192,20 @@ fn few_lines_that_are_clean_are_never_noise() {
 
 #[test]
 fn two_rows_make_a_table_though_the_first_may_have_been_cut() {
-    let expected = Heard::Csv {
+    let expected = |delimiter, header: Option<[&str; 2]>, example: &str| Heard::Csv {
         lines: 2,
         columns: 2,
-        delimiter: ',',
-        example: "14,1.5".to_owned(),
+        delimiter,
+        decimal_comma: example.contains(','),
+        header: header.map(|names| names.map(str::to_owned).to_vec()),
+        example: example.to_owned(),
     };
-    check("13,1.5\r\n14,1.5\r\n", &expected);
-    check("1.5\nseq,t\n13,1.5\n14,1.5\n", &expected);
+    let rows = "13;1.5\r\n14;1.5\r\n";
+    check(rows, &expected(';', None, "14;1.5"));
+    let comma = rows.replace('.', ",");
+    check(&comma, &expected(';', None, "14;1,5"));
+    let header = format!("1.5\nseq;t [°C]\n{comma}");
+    check(header, &expected(';', Some(["seq", "t"]), "14;1,5"));
 }
 
 #[test]
