@@ -54,6 +54,8 @@ pub(super) fn source_entry(best: &Listening, port: &str, wanted: &[String]) -> O
 /// readings would be rejected.
 pub(super) fn misfit(heard: &Heard, wanted: &[String]) -> Option<String> {
     let heard = match heard {
+        // An array of values goes by the order of the channels, without names.
+        Heard::Json { fields, .. } if fields.iter().any(|name| name == "values") => None,
         Heard::Json { fields, .. }
         | Heard::Csv {
             header: Some(fields),
@@ -148,6 +150,7 @@ mod tests {
         let heard = json(&["flow", "pressure", "seq"]);
         assert_eq!(misfit(&heard, &wanted()), None);
         assert!(!entry(heard).unwrap().contains('#'));
+        assert_eq!(misfit(&json(&["seq", "values"]), &wanted()), None);
         assert_eq!(misfit(&Heard::Silence, &wanted()), None);
     }
 

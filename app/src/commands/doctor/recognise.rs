@@ -51,7 +51,7 @@ pub(super) enum Heard {
     /// Lines that are JSON objects.
     Json {
         lines: usize,
-        /// Names of the last object's fields, those within `values` too.
+        /// Names of the last object's fields; for an object `values`, of those in it.
         fields: Vec<String>,
         example: String,
     },
@@ -217,10 +217,13 @@ fn json(lines: &[&str]) -> Option<Heard> {
     let objects: Vec<&str> = lines.iter().copied().filter(is_object).collect();
     let last = object(objects.last()?)?;
     let values = last.get("values").and_then(|values| values.as_object());
-    let fields = last.keys().chain(values.into_iter().flat_map(|v| v.keys()));
+    let own = last
+        .keys()
+        .filter(|name| values.is_none() || *name != "values");
+    let fields = own.chain(values.into_iter().flat_map(|v| v.keys()));
     Some(Heard::Json {
         lines: objects.len(),
-        fields: fields.filter(|name| *name != "values").cloned().collect(),
+        fields: fields.cloned().collect(),
         example: example(&objects),
     })
 }

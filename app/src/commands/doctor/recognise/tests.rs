@@ -114,6 +114,11 @@ fn json_lines_are_objects_and_a_bare_number_is_none() {
         example: line.to_owned(),
     };
     check(format!("\"t\":21.5}}}}\n{line}\n{line}\n{{\"se"), &expected);
+    let array = recognise(b"{\"seq\":8,\"values\":[21.5]}\n");
+    let Heard::Json { fields, .. } = array else {
+        panic!("JSON, found {array:?}")
+    };
+    assert_eq!(fields, ["seq", "values"]);
     let numbers = recognise(b"12\n13\n14\n15\n16\n17\n18\n19\n20\n");
     assert!(matches!(numbers, Heard::Text { .. }), "{numbers:?}");
 }
