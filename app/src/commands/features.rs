@@ -57,7 +57,7 @@ pub fn run(args: &FeaturesArgs) -> anyhow::Result<()> {
         rows.play(file, &mut out).with_context(reading)?;
         first = rows.reading;
     }
-    Ok(out.flush()?)
+    out.flush().context("writing to standard output")
 }
 
 fn read_pipeline(model: &std::path::Path) -> anyhow::Result<PipelineSpec> {
