@@ -64,8 +64,8 @@ pub(super) fn update(stand: &mut Stand) -> Result<()> {
             let now = slot(stand)?;
             ensure!(now == good, "slot {now} runs, not {good}: {told}");
             // Only the bad slot's own system marks it so: it was booted.
-            let status = stand.gateway.shell("rauc status")?;
-            ensure!(status.contains("boot status: bad"), "{status}");
+            let block = stand.gateway.shell("grub-editenv /run/hark-env list")?;
+            ensure!(block.contains(&format!("{first}_OK=0")), "{block}");
             let last = told.lines().last().unwrap_or_default();
             Ok(format!("slot {now} runs, the other is marked bad; {last}"))
         },
