@@ -5,7 +5,7 @@
 //! engine, model, verdict, the channel to the outputs. The model runtime's own
 //! allocations are left out by counting around it.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use hark::appliance::{Appliance, Presentation};
 use hark::bundle::Rungs;
 use hark::config::Config;
@@ -98,12 +98,25 @@ fn check_sum(summary: &Summary) -> Result<()> {
     Ok(())
 }
 
+/// Plays until the model has scored most readings: on a machine that stalls, its
+/// deadlines are missed and the rule answers for a while.
+fn play_scored(count: u64, verdicts: &Arc<AtomicU64>) -> Result<Summary> {
+    const TRIES: u32 = 10;
+    for _ in 0..TRIES {
+        let summary = play(count, None, Some(Arc::clone(verdicts)))?;
+        check_sum(&summary)?;
+        if summary.scored * 10 > count * 9 {
+            return Ok(summary);
+        }
+        eprintln!("a machine that stalls? again: {summary}");
+    }
+    bail!("the model scored too few readings in each of {TRIES} tries")
+}
+
 #[test]
 fn a_reading_allocates_nothing_outside_the_model_runtime() -> Result<()> {
     let verdicts = Arc::new(AtomicU64::new(0));
-    let summary = play(100_000, None, Some(Arc::clone(&verdicts)))?;
-    check_sum(&summary)?;
-    ensure!(summary.scored > 90_000, "{summary}");
+    let summary = play_scored(100_000, &verdicts)?;
     ensure!(
         verdicts.load(Ordering::Relaxed) > 0,
         "nobody heard a verdict"
