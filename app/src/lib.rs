@@ -7,6 +7,7 @@
 
 pub mod allocations;
 pub mod appliance;
+mod backoff;
 pub mod board;
 pub mod broker;
 pub mod bundle;

@@ -18,6 +18,7 @@ pub(crate) use node_log::LogTable;
 pub use nodes::NodeRequest;
 pub(crate) use serial::settings as serial_settings;
 
+use crate::backoff::Backoff;
 use crate::config::{Config, Format, Link, SensorTemplate, SourceConfig};
 use crate::hot_path::{HotPath, Receipt};
 use crate::mqtt::Broker;
@@ -278,26 +279,19 @@ impl<'a> Named<'a> {
     }
 }
 
-/// A link that is lost sooner has not held: the next wait is longer than the one
-/// before, as after a link that could not be made.
-const HELD_AFTER: Duration = Duration::from_secs(5);
-
 /// A link that is to be made: when to try, and whether its absence was said.
 struct Retry {
-    backoff: crate::config::Backoff,
-    wait: Duration,
+    backoff: Backoff,
     at: Option<Instant>,
-    up_at: Option<Instant>,
     last_reason: String,
 }
 
 impl Retry {
-    fn new(backoff: crate::config::Backoff) -> Self {
+    fn new(config: crate::config::Backoff) -> Self {
+        let [min, max] = [config.ms_min, config.ms_max].map(Duration::from_millis);
         Self {
-            wait: Duration::from_millis(backoff.ms_min),
-            backoff,
+            backoff: Backoff::new(min, max),
             at: None,
-            up_at: None,
             last_reason: String::new(),
         }
     }
@@ -319,24 +313,14 @@ impl Retry {
 
     fn handle_up(&mut self) {
         self.at = None;
-        self.up_at = Some(Instant::now());
+        self.backoff.handle_up();
         self.last_reason.clear();
-    }
-
-    /// Whether the link is up, and was not for long.
-    fn is_young(&self) -> bool {
-        self.up_at.is_some_and(|at| at.elapsed() < HELD_AFTER)
     }
 
     /// The link was lost or cannot be made. What stays away is reported once,
     /// not at every try; each wait is twice the one before, up to a bound.
     fn handle_down(&mut self, reason: String, hot_path: &mut HotPath) {
-        let has_held = !self.is_young();
-        if self.up_at.take().is_some() && has_held {
-            self.wait = Duration::from_millis(self.backoff.ms_min);
-        }
-        self.at = Some(Instant::now() + self.wait);
-        self.wait = (self.wait * 2).min(Duration::from_millis(self.backoff.ms_max));
+        self.at = Some(Instant::now() + self.backoff.handle_down());
         if reason != self.last_reason {
             hot_path.handle_link_down(&reason);
             self.last_reason = reason;

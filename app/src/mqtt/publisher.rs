@@ -6,6 +6,7 @@
 //! outbox is full the oldest alert gives way, counted.
 
 use super::{Broker, Connection, Delivery, Event, Will};
+use crate::backoff::Backoff;
 use crate::node_commands::{NodeCommands, Reply};
 use crate::shutdown::Shutdown;
 use serde::Serialize;
@@ -19,8 +20,6 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 /// The waits between two tries to connect, doubled from the first to the last.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// A connection that is lost sooner has not held, and is no reason to hurry.
-const HELD_AFTER: Duration = Duration::from_secs(5);
 /// How long a stop waits for the broker to acknowledge the last alerts. It
 /// leaves the rest of the two seconds of a stop to everything else.
 const GOODBYE: Duration = Duration::from_millis(800);
@@ -160,21 +159,20 @@ impl Publisher {
 }
 
 async fn publish(settings: &PublisherSettings, outbox: &Outbox, mut shutdown: Shutdown) {
-    let mut backoff = BACKOFF_MIN;
+    let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
     let mut last_reason = String::new();
     while !shutdown.is_requested() {
-        let mut session = Session::new(settings, outbox);
+        let mut session = Session::new(settings, outbox, &mut backoff);
         let Err(error) = session.run(&mut shutdown).await else {
             return;
         };
         let mut reason = format!("{error:#}");
-        match session.connected_at {
-            Some(at) if at.elapsed() >= HELD_AFTER => {
-                backoff = BACKOFF_MIN;
-                last_reason.clear();
-            }
-            Some(_) => reason += &settings.broker.hint_of_a_quick_loss(),
-            None => {}
+        let was_connected = session.is_connected;
+        drop(session);
+        if backoff.is_young() {
+            reason += &settings.broker.hint_of_a_quick_loss();
+        } else if was_connected {
+            last_reason.clear();
         }
         // A broker that stays away is reported once, not at every try.
         if reason != last_reason {
@@ -183,10 +181,9 @@ async fn publish(settings: &PublisherSettings, outbox: &Outbox, mut shutdown: Sh
             last_reason = reason;
         }
         tokio::select! {
-            () = sleep(backoff) => {}
+            () = sleep(backoff.handle_down()) => {}
             () = shutdown.requested() => {}
         }
-        backoff = BACKOFF_MAX.min(backoff * 2);
     }
 }
 
@@ -195,7 +192,8 @@ struct Session<'a> {
     settings: &'a PublisherSettings,
     outbox: &'a Outbox,
     connection: Connection,
-    connected_at: Option<Instant>,
+    backoff: &'a mut Backoff,
+    is_connected: bool,
     /// What was handed over at QoS 1 and not acknowledged, in order.
     unacknowledged: VecDeque<Handed>,
 }
@@ -209,7 +207,7 @@ struct Handed {
 }
 
 impl<'a> Session<'a> {
-    fn new(settings: &'a PublisherSettings, outbox: &'a Outbox) -> Self {
+    fn new(settings: &'a PublisherSettings, outbox: &'a Outbox, backoff: &'a mut Backoff) -> Self {
         outbox.letters().handed = 0;
         let will = Will {
             topic: settings.status_topic.clone(),
@@ -219,7 +217,8 @@ impl<'a> Session<'a> {
             connection: settings.broker.connect(Some(&will)),
             settings,
             outbox,
-            connected_at: None,
+            backoff,
+            is_connected: false,
             unacknowledged: VecDeque::new(),
         }
     }
@@ -240,7 +239,8 @@ impl<'a> Session<'a> {
         match event {
             Event::Connected => {
                 tracing::info!("connected to broker {}", self.settings.broker.name());
-                self.connected_at = Some(Instant::now());
+                self.is_connected = true;
+                self.backoff.handle_up();
                 self.outbox.letters().counts.connects += 1;
                 self.hand_over_status(&self.settings.online);
                 self.subscribe();
@@ -265,7 +265,7 @@ impl<'a> Session<'a> {
             }
             Event::Subscribed { is_granted: true } | Event::Other => {}
         }
-        if self.connected_at.is_some() {
+        if self.is_connected {
             self.hand_over();
         }
     }
@@ -353,7 +353,7 @@ impl<'a> Session<'a> {
 
     /// Waits a moment for the last acknowledgements, then leaves `stopped`.
     async fn say_goodbye(&mut self) -> anyhow::Result<()> {
-        if self.connected_at.is_none() {
+        if !self.is_connected {
             return Ok(());
         }
         let until = Instant::now() + GOODBYE;

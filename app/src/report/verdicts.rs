@@ -7,6 +7,7 @@
 //! connection that it has, without a hand-over.
 
 use super::{SensorVerdict, VerdictReport};
+use crate::backoff::Backoff;
 use crate::mqtt::Broker;
 use hark_mqtt::{Event, Full, Link, Session};
 use std::sync::Arc;
@@ -120,8 +121,9 @@ struct Publisher {
     link: Option<Link>,
     is_connected: bool,
     started: Instant,
-    /// When to connect again, and how long the wait before was.
-    retry: (Instant, Duration),
+    backoff: Backoff,
+    /// When to connect again.
+    retry_at: Instant,
     dropped: u64,
 }
 
@@ -133,7 +135,8 @@ impl Publisher {
             link: None,
             is_connected: false,
             started: Instant::now(),
-            retry: (Instant::now(), BACKOFF_MIN),
+            backoff: Backoff::new(BACKOFF_MIN, BACKOFF_MAX),
+            retry_at: Instant::now(),
             dropped: 0,
         };
         publisher.connect();
@@ -176,7 +179,7 @@ impl Publisher {
         while let Some(event) = link.session().poll_event()? {
             if event == Event::Connected {
                 self.is_connected = true;
-                self.retry.1 = BACKOFF_MIN;
+                self.backoff.handle_up();
             }
         }
         let now_ms = self.started.elapsed().as_millis() as u64;
@@ -185,7 +188,7 @@ impl Publisher {
     }
 
     fn connect(&mut self) {
-        if Instant::now() < self.retry.0 {
+        if Instant::now() < self.retry_at {
             return;
         }
         let connected = Session::new(&self.broker.session_settings(), INPUT_BYTES, OUTPUT_BYTES)
@@ -210,10 +213,7 @@ impl Publisher {
     fn handle_down(&mut self) {
         self.link = None;
         self.is_connected = false;
-        self.retry = (
-            Instant::now() + self.retry.1,
-            BACKOFF_MAX.min(self.retry.1 * 2),
-        );
+        self.retry_at = Instant::now() + self.backoff.handle_down();
     }
 
     fn finish(mut self) -> u64 {

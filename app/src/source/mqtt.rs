@@ -105,7 +105,7 @@ impl MqttFeed {
         if let Err(error) = result {
             self.has_more = false;
             hot_path.drop_held_verdicts();
-            let hint = if self.retry.is_young() {
+            let hint = if self.retry.backoff.is_young() {
                 self.broker.hint_of_a_quick_loss()
             } else {
                 String::new()
