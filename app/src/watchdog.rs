@@ -132,6 +132,11 @@ impl Supervision {
         }
         actions
     }
+
+    /// Whether the watchdogs have been fed at all.
+    pub fn has_fed(&self) -> bool {
+        self.fed_at.is_some()
+    }
 }
 
 impl Loop {

@@ -69,7 +69,6 @@ impl Supervisor {
                 alarms,
                 reporter,
                 faults: Vec::new(),
-                has_fed: false,
                 status_at: None,
             };
             while !is_stopped.load(Ordering::Relaxed) {
@@ -103,7 +102,6 @@ struct Watch {
     reporter: Reporter,
     /// The loops that are stalled.
     faults: Vec<usize>,
-    has_fed: bool,
     status_at: Option<Instant>,
 }
 
@@ -119,8 +117,7 @@ impl Watch {
         for change in changes {
             self.tell(change);
         }
-        self.has_fed |= feeds;
-        let is_unproven = self.board.is_fail_safe() && !self.has_fed;
+        let is_unproven = self.board.is_fail_safe() && !self.supervision.has_fed();
         self.board
             .set_alarm(is_at_fault || is_unproven || self.alarms.standing() > 0);
         if feeds {
