@@ -7,6 +7,7 @@
 //! for the level of a dead gateway: active low, with a pull-down, held high while
 //! all is well.
 
+use crate::board::Board;
 use gpiocdev::line::Value;
 use gpiocdev::{Chip, Request};
 use std::path::{Path, PathBuf};
@@ -174,20 +175,16 @@ fn paths() -> Vec<PathBuf> {
     gpiocdev::chip::chips().unwrap_or_default()
 }
 
-/// The chip at a path, or the first one with a label or of a device.
+/// The chip at a path, or the first one that is called so.
 fn find_chip(name: &str) -> Result<Chip, GpioError> {
-    let is_wanted = |chip: &Chip| {
-        chip.info().is_ok_and(|info| info.label == name)
-            || gpio_owner(chip.path()).is_some_and(|owner| owner == name)
-    };
-    let found = if name.starts_with('/') {
-        Chip::from_path(Path::new(name)).ok()
+    let path = if name.starts_with('/') {
+        Some(name.to_owned())
     } else {
-        let chips = paths()
-            .into_iter()
-            .filter_map(|path| Chip::from_path(path).ok());
-        chips.into_iter().find(is_wanted)
+        let mut chips = Board::this().gpio_chips().into_iter();
+        let chip = chips.find(|chip| chip.is_called(name));
+        chip.map(|chip| chip.path)
     };
+    let found = path.and_then(|path| Chip::from_path(Path::new(&path)).ok());
     found.ok_or_else(|| GpioError::NoChip {
         chip: name.to_owned(),
         available: gpio_chips(),
