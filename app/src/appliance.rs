@@ -1,8 +1,7 @@
 //! The appliance: every thread is started here, and joined here.
 //!
 //! Starting opens everything that can be wrong first (bundles, mappings, the
-//! board), so that a broken configuration fails before a thread
-//! runs.
+//! board), so that a broken configuration fails before a thread runs.
 //! Stopping goes downstream: sources, then the outputs that they feed, then
 //! the publisher, so that nothing accepted is left behind.
 

@@ -32,7 +32,7 @@ macro_rules! board {
 pub(super) const BASE: &str = include_str!("../../../board-configs/base.toml");
 
 /// The boards' files, which inherit from [`BASE`] alone.
-pub(super) const BOARDS: [(&str, &str); 7] = [
+const BOARDS: [(&str, &str); 7] = [
     board!("beaglebone-black.toml"),
     board!("imx8mp-evk.toml"),
     board!("jetson-orin-nano.toml"),

@@ -3,9 +3,9 @@
 //! It only listens: nothing is sent, and the port stays open from the first
 //! setting to the last, because closing it would drop DTR and so reset many a
 //! node. RTS is lowered, unless the driver switches it (RS-485): raised, it may hold
-//! a transceiver to sending. A line that stays silent at the first setting is silent at all of them,
-//! since a wrong baud rate turns what is said into other bytes and not into
-//! none. A setting that gives clean text is kept until the text tells what it is.
+//! a transceiver to sending. A line that stays silent at the first setting is
+//! silent at all of them, since a wrong baud rate turns what is said into other
+//! bytes and not into none. A setting that gives clean text is kept until the text tells what it is.
 //! The first setting whose bytes are conclusive, or a line of clean text, ends the
 //! search.
 
