@@ -8,20 +8,20 @@
 mod start;
 
 use crate::board::{Board, Supervisor};
-use crate::config::Config;
-use crate::fault::{Injection, Stall};
-use crate::hot_path::HotPath;
-use crate::mqtt::{Broker, Outbox, Publisher};
-use crate::report::{
-    self, Event, OnVerdict, OutputSettings, Outputs, Reporter, Stdout, VerdictSettings, Verdicts,
-};
-use crate::shift::{Ended, Served};
-use crate::shutdown::{self, ShutdownSender};
-use crate::source::Feed;
 use crate::summary::Summary;
 use anyhow::Context;
+use hark_config::Config;
 use hark_hal::Clock;
 use hark_keeper::Keeper;
+use hark_outlet::mqtt::{Broker, Outbox, Publisher};
+use hark_outlet::outputs::{OutputSettings, Outputs, Stdout};
+use hark_outlet::verdicts::{OnVerdict, VerdictSettings, Verdicts};
+use hark_serve::Feed;
+use hark_serve::fault::{Injection, Stall};
+use hark_serve::hot_path::HotPath;
+use hark_serve::report::{self, Event, Reporter};
+use hark_serve::shift::{Ended, Served};
+use hark_threads::shutdown::{self, ShutdownSender};
 use hdrhistogram::Histogram;
 use start::{
     Start, device_name, open_log, open_rungs, publisher_settings, publishes_itself, start_publisher,
@@ -52,10 +52,10 @@ pub struct Presentation {
     pub drives_board: bool,
 }
 
-/// Makes the feed of a source; what [`Feed::new`] does unless a benchmark has
+/// Makes the feed of a source; what [`hark_links::open`] does unless a benchmark has
 /// a feed of its own.
 pub type MakeFeed<'a> =
-    dyn FnMut(usize, &mut HotPath, Option<&Broker>) -> anyhow::Result<Feed> + 'a;
+    dyn FnMut(usize, &mut HotPath, Option<&Broker>) -> anyhow::Result<Box<dyn Feed>> + 'a;
 
 /// A running appliance.
 pub struct Appliance {
@@ -80,7 +80,7 @@ impl Appliance {
     pub fn start(config: &Config, presentation: Presentation) -> anyhow::Result<Self> {
         let sources = &config.sources;
         Self::start_with(config, presentation, &mut |index, hot_path, broker| {
-            Feed::new(&sources[index], config, hot_path, broker)
+            hark_links::open(&sources[index], config, hot_path, broker)
         })
     }
 

@@ -17,8 +17,8 @@ mod supervisor;
 
 pub use supervisor::{Supervisor, Watched};
 
-use crate::config::{Config, GpioConfig};
 use anyhow::Context;
+use hark_config::{Config, GpioConfig};
 use hark_hal::{Output, OutputSettings, ServiceManager, Watchdog, WatchdogError};
 use std::fmt::Display;
 use std::time::Duration;

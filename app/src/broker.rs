@@ -3,8 +3,8 @@
 //! rumqttd serves each protocol version on a listener of its own. The one that
 //! is asked for speaks 3.1.1 or 5, whichever hark itself is configured for.
 
-use crate::config::Protocol;
 use anyhow::{Context, ensure};
+use hark_config::Protocol;
 use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -12,9 +12,9 @@ pub mod run;
 pub mod simulate;
 
 use crate::cli::{Cli, Command};
-use crate::shutdown::{self, Shutdown};
 use crate::summary::Summary;
 use anyhow::{Context, ensure};
+use hark_threads::shutdown::{self, Shutdown};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{self, Write};
 use std::process::ExitCode;

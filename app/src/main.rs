@@ -12,7 +12,7 @@ const LOG: &str = "warn,hark=info,rumqttd=off";
 
 /// Counted, so that `hark bench` can say what a reading allocates.
 #[global_allocator]
-static ALLOCATOR: hark::allocations::Counting = hark::allocations::Counting;
+static ALLOCATOR: hark_threads::allocations::Counting = hark_threads::allocations::Counting;
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("HARK_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
@@ -22,6 +22,6 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
-    hark::panics::install_hook();
+    hark_threads::panics::install_hook();
     hark::commands::dispatch(hark::cli::Cli::parse())
 }

@@ -4,7 +4,7 @@
 //! A [`Feed`] decides which reading is due when, from the time it is told; an
 //! [`Encoding`] turns it into bytes. The players [`play_pty`], [`play_mqtt`]
 //! and [`write_csv`] wait and write. They run on the caller's thread until the
-//! feed or the [`Shutdown`](crate::shutdown::Shutdown) ends them, wake within
+//! feed or the [`Shutdown`](hark_threads::shutdown::Shutdown) ends them, wake within
 //! 50 ms for the latter, and report every reading to the caller as it goes out.
 //!
 //! What a dead link would lose is lost here too, and counted: a player never

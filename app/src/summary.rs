@@ -2,9 +2,10 @@
 //!
 //! Its names are a contract with everything outside.
 
-use crate::hot_path::{SourceResult, StageResult, histogram};
-use crate::report::ModelIdentity;
 use hark_engine::{Counters, Rejection, Stage};
+use hark_outlet::outputs::OutputCounts;
+use hark_serve::hot_path::{SourceResult, StageResult, histogram};
+use hark_serve::report::ModelIdentity;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -122,22 +123,6 @@ pub struct LoadSummary {
     pub capacity_per_s: f64,
     /// λ/μ; above 1 is an overload.
     pub factor: f64,
-}
-
-/// What became of alerts and verdicts after the engine gave them.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct OutputCounts {
-    /// Written to the local event log.
-    pub events_logged: u64,
-    /// Not written, because the log failed.
-    pub events_lost: u64,
-    /// Dropped between the hot path and the outputs.
-    pub reports_dropped: u64,
-    /// Verdicts dropped while the broker was away or slow.
-    pub verdicts_dropped: u64,
-    /// On MQTT.
-    #[serde(flatten)]
-    pub mqtt: crate::mqtt::OutboxCounts,
 }
 
 /// Percentiles of a latency, microseconds with one decimal.

@@ -7,17 +7,18 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use hark::appliance::{Appliance, Presentation};
-use hark::bundle::Rungs;
-use hark::config::Config;
-use hark::report::OnVerdict;
-use hark::source::{Feed, MemoryFeed};
 use hark::summary::Summary;
+use hark_config::Config;
+use hark_links::MemoryFeed;
+use hark_outlet::verdicts::OnVerdict;
+use hark_serve::Feed;
+use hark_serve::bundle::Rungs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 #[global_allocator]
-static ALLOCATOR: hark::allocations::Counting = hark::allocations::Counting;
+static ALLOCATOR: hark_threads::allocations::Counting = hark_threads::allocations::Counting;
 
 const SENSORS: usize = 50;
 
@@ -68,7 +69,7 @@ fn play_payloads(
     let mut make_feed = |index: usize, hot_path: &mut _, _: Option<&_>| {
         let payloads = vec![payloads[index].as_bytes().into()];
         let feed = MemoryFeed::new(&config, hot_path, payloads, SENSORS, period, count)?;
-        Ok(Feed::Memory(Box::new(feed)))
+        Ok(Box::new(feed) as Box<dyn Feed>)
     };
     let presentation = Presentation {
         on_verdict,

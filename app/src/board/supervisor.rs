@@ -5,11 +5,11 @@
 //! at the loops. If it stands still itself, nobody feeds the watchdogs.
 
 use super::Board;
-use crate::progress::{Alarms, Progress};
-use crate::report::{Event, Reporter};
-use crate::shift::Shard;
 use crate::watchdog::{Actions, Change, Sight, Supervision};
 use hark_keeper::Slot;
+use hark_serve::report::{Event, Reporter};
+use hark_serve::shift::Shard;
+use hark_threads::progress::{Alarms, Progress};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;

@@ -12,13 +12,13 @@ mod paths;
 mod plot;
 
 use super::to_stdout;
-use crate::bundle::{BUILTIN, Rungs};
-use crate::config::{BundlePath, ModelConfig};
-use crate::duration::parse_duration;
 use crate::summary::Summary;
 use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use column::{Column, Round};
+use hark_config::duration::parse_duration;
+use hark_config::{BundlePath, ModelConfig};
+use hark_serve::bundle::{BUILTIN, Rungs};
 use load::payloads;
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -7,10 +7,10 @@
 
 use super::bench::{Load, measure_in_process};
 use super::to_stdout;
-use crate::config::Config;
-use crate::duration::parse_duration;
 use anyhow::{Context, ensure};
 use clap::Args;
+use hark_config::Config;
+use hark_config::duration::parse_duration;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -86,7 +86,7 @@ pub fn run(args: &CapacityArgs) -> anyhow::Result<()> {
 
 fn measure(source: &str, load: Load, margin: f64) -> anyhow::Result<SourceCapacity> {
     let sensor_hz = 1e3
-        / crate::bundle::Rungs::open(&load.model)?
+        / hark_serve::bundle::Rungs::open(&load.model)?
             .pipeline()
             .schema
             .period_ms;

@@ -6,11 +6,11 @@
 
 use super::doctor::missing;
 use super::to_stdout;
-use crate::bundle::Rungs;
-use crate::config::{Config, ConfigError, Format, Link};
-use crate::source::LogTable;
 use clap::Args;
+use hark_config::{Config, ConfigError, Format, Link};
 use hark_hal::Board;
+use hark_links::LogTable;
+use hark_serve::bundle::Rungs;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;

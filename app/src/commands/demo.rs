@@ -7,18 +7,19 @@
 mod injector;
 
 use crate::appliance::{Appliance, Presentation};
-use crate::config::{BrokerAddress, Config, Protocol};
-use crate::duration::parse_duration;
-use crate::fault::ModelFault;
-use crate::mqtt::{Broker, Delivery};
 use crate::player::{Encoding, Feed, Node, Pace, Publication, TextFormat, play_mqtt, play_pty};
-use crate::report::{Event, Reporter, SensorVerdict, Stdout};
-use crate::shutdown::{self, Shutdown, ShutdownSender};
 use anyhow::Context;
 use clap::Args;
+use hark_config::duration::parse_duration;
+use hark_config::{BrokerAddress, Config, Protocol};
 use hark_engine::{AlertState, Rung};
 use hark_hal::Pty;
+use hark_outlet::mqtt::{Broker, Delivery};
+use hark_outlet::outputs::Stdout;
 use hark_rig::{Fault, FaultEvent, Rig, RigConfig, RigReading};
+use hark_serve::fault::ModelFault;
+use hark_serve::report::{Event, Reporter, SensorVerdict};
+use hark_threads::shutdown::{self, Shutdown, ShutdownSender};
 use injector::Injector;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

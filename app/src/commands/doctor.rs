@@ -14,16 +14,16 @@ mod report;
 
 pub(crate) use missing::missing;
 
-use crate::bundle::Rungs;
-use crate::config::{Config, Link};
-use crate::duration::parse_duration;
-use crate::shutdown::Shutdown;
-use crate::source::serial_settings;
 use anyhow::Context;
 use clap::Args;
 use entry::{misfit, source_entry};
 use findings::{State, findings};
+use hark_config::duration::parse_duration;
+use hark_config::{Config, Link};
 use hark_hal::{Board, SerialPort};
+use hark_links::serial_settings;
+use hark_serve::bundle::Rungs;
+use hark_threads::shutdown::Shutdown;
 use line::{PATIENCE, listen, setting_text, settings_to_try};
 use missing::is_same_file;
 use report::{Report, judge, print};

@@ -4,12 +4,12 @@
 //! go through the same decoder, the same validation and the same engine, and
 //! the rows printed are the very vectors that the model would get.
 
-use crate::bundle::RECORDED;
 use anyhow::{Context, ensure};
 use clap::Args;
 use hark_codec::{Decoder, Format, LineSplitter, MappingConfig};
 use hark_engine::{Engine, Now, PipelineSpec};
 use hark_models::Manifest;
+use hark_serve::bundle::RECORDED;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::PathBuf;

@@ -1,11 +1,13 @@
 //! `hark replay`: a recording through the pipeline, as fast as possible.
 
 use crate::appliance::{Appliance, Presentation};
-use crate::config::{BundlePath, Config, Link, ModelConfig};
-use crate::report::{OnVerdict, SensorVerdict, Stdout, VerdictReport};
 use crate::summary::Summary;
 use anyhow::{bail, ensure};
 use clap::Args;
+use hark_config::{BundlePath, Config, Link, ModelConfig};
+use hark_outlet::outputs::Stdout;
+use hark_outlet::verdicts::OnVerdict;
+use hark_serve::report::{SensorVerdict, VerdictReport};
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
@@ -159,7 +161,7 @@ fn adapt(config: &mut Config, args: &ReplayArgs) -> anyhow::Result<()> {
     config.sources.truncate(1);
     let source = &mut config.sources[0];
     if args.config.is_none() && is_json(file) {
-        source.format = crate::config::Format::Payload(hark_codec::Format::Json);
+        source.format = hark_config::Format::Payload(hark_codec::Format::Json);
     }
     if let Link::File(link) = &mut source.link {
         link.path.clone_from(file);

@@ -3,17 +3,17 @@
 
 mod progress;
 
-use crate::config::{BrokerAddress, Config};
-use crate::duration::parse_duration;
-use crate::mqtt::{Broker, Delivery};
 use crate::player::{
     Counts, Encoding, Feed, Node, Pace, Publication, TextFormat, play_mqtt, play_pty, write_csv,
 };
-use crate::shutdown::Shutdown;
 use anyhow::Context;
 use clap::{ArgGroup, Args, ValueEnum, value_parser};
+use hark_config::duration::parse_duration;
+use hark_config::{BrokerAddress, Config};
 use hark_hal::Pty;
+use hark_outlet::mqtt::{Broker, Delivery};
 use hark_rig::{FaultEvent, PERIOD_MS_MAX, PERIOD_MS_MIN, Rig, RigConfig};
+use hark_threads::shutdown::Shutdown;
 use progress::Progress;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};

@@ -2,8 +2,8 @@
 
 use super::text::{append, csv_header, write_cells};
 use super::{Counts, Feed, SHUTDOWN_POLL, Step};
-use crate::shutdown::Shutdown;
 use hark_rig::{Fault, RigReading};
+use hark_threads::shutdown::Shutdown;
 use std::io::{self, Write};
 use std::time::Instant;
 

@@ -12,9 +12,9 @@ mod link;
 
 use super::encoding::Beat;
 use super::{Counts, Encoding, Feed, Step};
-use crate::mqtt::{Broker, Delivery, Event};
-use crate::shutdown::Shutdown;
+use hark_outlet::mqtt::{Broker, Delivery, Event};
 use hark_rig::RigReading;
+use hark_threads::shutdown::Shutdown;
 use link::Link;
 use std::collections::VecDeque;
 use std::io;

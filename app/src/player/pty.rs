@@ -7,9 +7,9 @@
 
 use super::encoding::{Beat, frame};
 use super::{Counts, Encoding, Feed, SHUTDOWN_POLL, Step};
-use crate::shutdown::Shutdown;
 use hark_hal::Pty;
 use hark_rig::RigReading;
+use hark_threads::shutdown::Shutdown;
 use hark_wire::{Config, FrameDecoder, Message};
 use std::io;
 use std::time::{Duration, Instant};

@@ -4,10 +4,10 @@ mod pty;
 
 use super::text::csv_header;
 use super::*;
-use crate::shutdown;
 use hark_codec::{Decoder, MappingConfig};
 use hark_engine::{Channel, Schema};
 use hark_rig::{CHANNELS, Fault, Rig, RigConfig, RigReading};
+use hark_threads::shutdown;
 use hark_wire::Message;
 use std::io;
 

@@ -12,27 +12,64 @@ use crate::{Package, packages, root};
 ///
 /// `hark-codec` and `hark-rig` lie below the app so that payload decoding and
 /// the simulated pump build, and are fuzzed, without the model runtime.
-const PICTURE: [(&str, &[&str]); 11] = [
+const PICTURE: [(&str, &[&str]); 16] = [
     (
         "hark",
         &[
             "hark-codec",
+            "hark-config",
             "hark-engine",
             "hark-hal",
             "hark-keeper",
+            "hark-links",
             "hark-models",
             "hark-mqtt",
+            "hark-outlet",
             "hark-rig",
+            "hark-serve",
+            "hark-threads",
             "hark-wire",
         ],
     ),
     ("hark-codec", &["hark-engine"]),
+    ("hark-config", &["hark-codec", "hark-engine", "hark-hal"]),
     ("hark-engine", &["hark-wire"]),
     ("hark-hal", &["hark-wire"]),
     ("hark-keeper", &[]),
-    ("hark-models", &["hark-wire"]),
+    (
+        "hark-links",
+        &[
+            "hark-codec",
+            "hark-config",
+            "hark-engine",
+            "hark-hal",
+            "hark-mqtt",
+            "hark-outlet",
+            "hark-serve",
+            "hark-threads",
+            "hark-wire",
+        ],
+    ),
+    ("hark-models", &[]),
     ("hark-mqtt", &[]),
+    (
+        "hark-outlet",
+        &["hark-config", "hark-mqtt", "hark-serve", "hark-threads"],
+    ),
     ("hark-rig", &[]),
+    (
+        "hark-serve",
+        &[
+            "hark-config",
+            "hark-engine",
+            "hark-hal",
+            "hark-keeper",
+            "hark-models",
+            "hark-rig",
+            "hark-threads",
+        ],
+    ),
+    ("hark-threads", &["hark-engine"]),
     ("hark-wire", &[]),
     // Above the picture: nobody may know these two.
     (
@@ -40,12 +77,17 @@ const PICTURE: [(&str, &[&str]); 11] = [
         &[
             "hark",
             "hark-codec",
+            "hark-config",
             "hark-engine",
             "hark-hal",
             "hark-keeper",
+            "hark-links",
             "hark-models",
             "hark-mqtt",
+            "hark-outlet",
             "hark-rig",
+            "hark-serve",
+            "hark-threads",
             "hark-wire",
         ],
     ),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use hark::config::{Config, Link};
+use hark_config::{Config, Link};
 use serde_json::Value;
 
 use crate::hark::{Ended, Site};

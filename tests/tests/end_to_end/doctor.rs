@@ -63,9 +63,9 @@ fn a_node_on_a_line_is_recognised_and_its_source_can_be_pasted() -> Result<()> {
     assert!(channels.iter().any(|name| name == "pressure"), "{report}");
 
     let source = report["source"].as_str().context("source")?;
-    let config = hark::config::Config::of_text(source)?;
+    let config = hark_config::Config::of_text(source)?;
     assert_eq!(config.sources[0].name, "pump-9");
-    assert_eq!(config.sources[0].format, hark::config::Format::Wire);
+    assert_eq!(config.sources[0].format, hark_config::Format::Wire);
     Ok(())
 }
 

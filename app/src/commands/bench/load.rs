@@ -1,8 +1,8 @@
 //! What a benchmark plays: a golden window of the bundle, forth and back, so
 //! that no channel jumps and every window is due.
 
-use crate::bundle::Rungs;
-use crate::source::SEQUENCE_FIRST;
+use hark_links::SEQUENCE_FIRST;
+use hark_serve::bundle::Rungs;
 use std::fmt::Write;
 
 /// The payloads of a golden window, as JSON, one for each round of all sensors.

@@ -2,17 +2,18 @@
 
 use super::column::Round;
 use super::{Load, Path, payloads};
-use crate::allocations;
 use crate::appliance::{Appliance, Presentation};
-use crate::bundle::Rungs;
-use crate::config::{Config, ConfigErrors};
-use crate::hot_path::histogram;
-use crate::report::SensorVerdict;
-use crate::source::{Feed, MemoryFeed, SEQUENCE_FIRST, wait_until};
 use crate::summary::Summary;
 use anyhow::{Context, anyhow, ensure};
+use hark_config::{Config, ConfigErrors};
 use hark_hal::Pty;
+use hark_links::{MemoryFeed, SEQUENCE_FIRST, wait_until};
 use hark_mqtt::{Link, Protocol, Session, Settings};
+use hark_serve::Feed;
+use hark_serve::bundle::Rungs;
+use hark_serve::hot_path::histogram;
+use hark_serve::report::SensorVerdict;
+use hark_threads::allocations;
 use hdrhistogram::Histogram;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -114,7 +115,7 @@ fn measure_process(load: &Load) -> anyhow::Result<Measured> {
             load.period,
             count(load),
         )?;
-        Ok(Feed::Memory(Box::new(feed)))
+        Ok(Box::new(feed) as Box<dyn Feed>)
     };
     let mut appliance = Appliance::start_with(&config, Presentation::default(), &mut make_feed)?;
     let started = Instant::now();
@@ -204,7 +205,7 @@ fn play(
         let (sensor, round) = (n as usize % load.sensors, n / load.sensors as u64);
         text.clear();
         text.extend_from_slice(&payloads[(round % payloads.len() as u64) as usize]);
-        crate::source::write_sequence(&mut text, SEQUENCE_FIRST + round);
+        hark_links::write_sequence(&mut text, SEQUENCE_FIRST + round);
         write(sensor, &text)?;
         n += 1;
     }
@@ -296,7 +297,7 @@ fn measure_mqtt(load: &Load, broker: Option<&(String, u16)>) -> anyhow::Result<M
     if broker.is_none() {
         config.broker.embedded = true;
         config.broker.listen = address.parse()?;
-        config.mqtt.protocol = crate::config::Protocol::V311;
+        config.mqtt.protocol = hark_config::Protocol::V311;
     }
     let mut link: Option<Link> = None;
     let writer = std::cell::RefCell::new(&mut link);

@@ -1,11 +1,11 @@
 //! `hark demo --inject`: a model that fails for a while, and comes back.
 
 use super::DemoArgs;
-use crate::bundle;
-use crate::config::{BundlePath, Config};
-use crate::fault::{Injection, ModelFault};
-use crate::report::{Event, Reporter};
 use anyhow::Context;
+use hark_config::{BundlePath, Config};
+use hark_serve::bundle;
+use hark_serve::fault::{Injection, ModelFault};
+use hark_serve::report::{Event, Reporter};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

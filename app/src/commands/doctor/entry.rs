@@ -93,7 +93,7 @@ fn template(heard: &Heard, wanted: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{self, Config, Link};
+    use hark_config::{self, Config, Link};
     use hark_hal::SerialSettings;
 
     /// The entry for `heard` at 9600 baud, seven bits, even parity.
@@ -181,7 +181,7 @@ mod tests {
             (link.port.as_str(), link.baud),
             ("/dev/serial/by-id/usb-pump", 9600)
         );
-        assert_eq!((link.parity, link.data_bits), (config::Parity::Even, 7));
+        assert_eq!((link.parity, link.data_bits), (hark_config::Parity::Even, 7));
     }
 
     #[test]

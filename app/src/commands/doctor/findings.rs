@@ -10,8 +10,8 @@ mod machine;
 pub(super) use devices::serial_port;
 
 use super::missing::missing;
-use crate::config::Config;
 use devices::{delegates, gpio, serial, watchdogs};
+use hark_config::Config;
 use hark_hal::Board;
 use machine::{clock, cores, identity, kernel, memory, realtime, storage};
 use serde::Serialize;

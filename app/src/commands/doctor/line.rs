@@ -10,8 +10,8 @@
 //! search.
 
 use super::recognise::{Heard, is_clean_text, recognise};
-use crate::shutdown::Shutdown;
 use hark_hal::{DataBits, LineErrors, Parity, Received, SerialError, SerialLine, SerialSettings};
+use hark_threads::shutdown::Shutdown;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -222,8 +222,8 @@ fn may_tell_more(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shutdown;
     use hark_hal::Pty;
+    use hark_threads::shutdown;
 
     #[test]
     fn the_configured_setting_comes_first_and_no_setting_twice() {

@@ -1,7 +1,7 @@
 //! What a configuration names and a machine lacks, each with the file and line
 //! that names it and with what is there instead.
 
-use crate::config::{Config, ConfigError, Link};
+use hark_config::{Config, ConfigError, Link};
 use hark_hal::{Board, GpioChip};
 use std::fs;
 use std::path::Path;

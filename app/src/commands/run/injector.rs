@@ -1,9 +1,9 @@
 //! `hark run --inject`: a fault that comes, and goes, while the appliance runs.
 
 use super::RunArgs;
-use crate::config::Config;
-use crate::fault::{Fault, Injection, ModelFault, Stall};
-use crate::report::{Event, Reporter};
+use hark_config::Config;
+use hark_serve::fault::{Fault, Injection, ModelFault, Stall};
+use hark_serve::report::{Event, Reporter};
 use std::time::Duration;
 
 /// A slow model takes so many deadlines.

@@ -1,11 +1,11 @@
 //! The command line of `hark simulate`, and short runs of it.
 
 use super::*;
-use crate::config::Link;
-use crate::shutdown;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use hark_config::Link;
 use hark_rig::{CHANNELS, Fault};
+use hark_threads::shutdown;
 
 #[derive(Debug, Parser)]
 struct Cli {
@@ -77,14 +77,14 @@ fn the_help_names_every_fault() {
 #[test]
 fn the_printed_source_is_a_configuration() {
     for (format, expected) in [
-        (Format::Wire, crate::config::Format::Wire),
+        (Format::Wire, hark_config::Format::Wire),
         (
             Format::Csv,
-            crate::config::Format::Payload(hark_codec::Format::Csv),
+            hark_config::Format::Payload(hark_codec::Format::Csv),
         ),
         (
             Format::Json,
-            crate::config::Format::Payload(hark_codec::Format::Json),
+            hark_config::Format::Payload(hark_codec::Format::Json),
         ),
     ] {
         let source = serial_source("pump \"1\"", Path::new("/tmp/a b"), format);

@@ -1,6 +1,6 @@
 //! The connection to a broker, made anew whenever it breaks.
 
-use crate::mqtt::{Broker, Connection, Delivery, Event};
+use hark_outlet::mqtt::{Broker, Connection, Delivery, Event};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 

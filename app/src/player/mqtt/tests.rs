@@ -2,8 +2,8 @@
 //! socket is opened: the events of the connection are played.
 
 use super::*;
-use crate::config::{BrokerAddress, Config};
 use crate::player::{Node, Pace, TextFormat};
+use hark_config::{BrokerAddress, Config};
 use hark_rig::{Rig, RigConfig};
 
 fn publication(delivery: Delivery) -> Publication {

@@ -5,10 +5,10 @@
 
 use super::{feed, rig, text_decoder};
 use crate::player::*;
-use crate::shutdown::{self, ShutdownSender};
 use hark_codec::LineSplitter;
 use hark_hal::{Pty, Received, SerialLine, SerialSettings};
 use hark_rig::{CHANNELS, RigReading};
+use hark_threads::shutdown::{self, ShutdownSender};
 use hark_wire::{Config, FRAME_MAX, FrameDecoder, Hello, Message};
 use std::time::Instant;
 

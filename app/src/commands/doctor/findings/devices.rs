@@ -1,7 +1,7 @@
 //! What hark uses of the machine: serial ports, GPIO chips, watchdogs, delegates.
 
 use super::Finding;
-use crate::config::Config;
+use hark_config::Config;
 use hark_hal::{Board, SerialPort, WatchdogState};
 use std::path::Path;
 

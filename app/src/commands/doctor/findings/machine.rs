@@ -1,7 +1,7 @@
 //! The machine itself: who it is, cores, memory, real time, storage, the clock.
 
 use super::Finding;
-use crate::config::{Clock, Config};
+use hark_config::{Clock, Config};
 use hark_hal::{Board, Core, RealtimeError};
 
 /// Below this a log and a buffer of a day do not fit, bytes.

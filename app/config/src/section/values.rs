@@ -1,0 +1,231 @@
+//! The getters of a [`Section`]: one for each type that a key can have.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
+
+use super::Section;
+use crate::tree::{Node, Value};
+
+impl<'t> Section<'t, '_> {
+    /// A string, as it stands.
+    pub(crate) fn text(&mut self, key: &'static str) -> String {
+        match self.get(key) {
+            None => String::new(),
+            Some(Node {
+                value: Value::Text(text),
+                ..
+            }) => text.clone(),
+            Some(node) => {
+                self.wrong_type(node, key, "a string");
+                String::new()
+            }
+        }
+    }
+
+    /// A string where `""` means none.
+    pub(crate) fn text_or_none(&mut self, key: &'static str) -> Option<String> {
+        Some(self.text(key)).filter(|text| !text.is_empty())
+    }
+
+    /// A string that may be absent, which is as good as empty.
+    pub(crate) fn text_or_absent(&mut self, key: &'static str) -> String {
+        if self.table.contains_key(key) {
+            return self.text(key);
+        }
+        self.asked.push(key);
+        String::new()
+    }
+
+    /// A string that `parse` accepts; its error says what would be right.
+    pub(crate) fn parsed<T, E: Display>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let text = self.text(key);
+        if !self.is_sound(&[key]) {
+            return None;
+        }
+        parse(&text)
+            .map_err(|message| self.wrong(key, message.to_string()))
+            .ok()
+    }
+
+    /// A path, relative to the file that names it; not empty.
+    pub(crate) fn path(&mut self, key: &'static str) -> PathBuf {
+        let path = self.path_or_none(key);
+        if path.is_none() && self.is_sound(&[key]) {
+            self.wrong(key, "must not be empty");
+        }
+        path.unwrap_or_default()
+    }
+
+    /// A path, relative to the file that names it; `""` means none.
+    pub(crate) fn path_or_none(&mut self, key: &'static str) -> Option<PathBuf> {
+        let text = self.text_or_none(key)?;
+        Some(self.folder_of(key).join(text))
+    }
+
+    /// The folder of the file that set `key`; empty for the working directory.
+    pub(crate) fn folder_of(&self, key: &str) -> &'t Path {
+        self.table
+            .get(key)
+            .map_or(Path::new(""), |node| node.at.file.folder())
+    }
+
+    pub(crate) fn boolean(&mut self, key: &'static str) -> bool {
+        match self.get(key) {
+            None => false,
+            Some(Node {
+                value: Value::Boolean(yes),
+                ..
+            }) => *yes,
+            Some(node) => {
+                self.wrong_type(node, key, "true or false");
+                false
+            }
+        }
+    }
+
+    /// A boolean for which absence has a meaning of its own.
+    pub(crate) fn boolean_or_none(&mut self, key: &'static str) -> Option<bool> {
+        if self.table.contains_key(key) {
+            return Some(self.boolean(key));
+        }
+        self.asked.push(key);
+        None
+    }
+
+    pub(crate) fn integer<T>(&mut self, key: &'static str, range: RangeInclusive<T>) -> T
+    where
+        T: TryFrom<i64> + PartialOrd + Copy + Display,
+    {
+        let (least, most) = (*range.start(), *range.end());
+        match self.get(key) {
+            None => least,
+            Some(Node {
+                value: Value::Integer(number),
+                ..
+            }) => {
+                match T::try_from(*number)
+                    .ok()
+                    .filter(|number| range.contains(number))
+                {
+                    Some(number) => number,
+                    None => {
+                        self.wrong(key, format!("must be {least} to {most}, found {number}"));
+                        least
+                    }
+                }
+            }
+            Some(node) => {
+                self.wrong_type(node, key, &format!("a whole number, {least} to {most}"));
+                least
+            }
+        }
+    }
+
+    pub(crate) fn float(&mut self, key: &'static str, range: RangeInclusive<f64>) -> f64 {
+        let (least, most) = (*range.start(), *range.end());
+        let number = match self.get(key) {
+            None => return least,
+            Some(Node {
+                value: Value::Float(number),
+                ..
+            }) => *number,
+            // Beyond 2^53 a float is inexact, and far beyond any range here.
+            Some(Node {
+                value: Value::Integer(number),
+                ..
+            }) => *number as f64,
+            Some(node) => {
+                self.wrong_type(node, key, &format!("a number, {least} to {most}"));
+                return least;
+            }
+        };
+        if !range.contains(&number) {
+            self.wrong(key, format!("must be {least} to {most}, found {number}"));
+        }
+        number
+    }
+
+    /// One of a few words, each with its meaning.
+    pub(crate) fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> T {
+        self.word_or_none(key, words).unwrap_or(words[0].1)
+    }
+
+    /// As `word`, and none instead of a placeholder.
+    pub(crate) fn word_or_none<T: Copy>(
+        &mut self,
+        key: &'static str,
+        words: &[(&str, T)],
+    ) -> Option<T> {
+        let node = self.get(key)?;
+        let Value::Text(text) = &node.value else {
+            self.wrong_type(node, key, &format!("one of {}", list(words)));
+            return None;
+        };
+        let found = words.iter().find(|(word, _)| word == text);
+        if found.is_none() {
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let message = format!("must be one of {}, found {text:?}", list(words));
+            let error = self.error(key, message).expecting(&known);
+            self.errors.push(error);
+        }
+        found.map(|(_, meaning)| *meaning)
+    }
+
+    pub(crate) fn texts(&mut self, key: &'static str) -> Vec<String> {
+        let expected = "an array of strings";
+        match self.get(key) {
+            None => Vec::new(),
+            Some(Node {
+                value: Value::Array(items),
+                ..
+            }) => {
+                let mut texts = Vec::new();
+                for (index, item) in items.iter().enumerate() {
+                    match &item.value {
+                        Value::Text(text) => texts.push(text.clone()),
+                        _ => self.wrong_type(item, &format!("{key}[{index}]"), "a string"),
+                    }
+                }
+                texts
+            }
+            Some(node) => {
+                self.wrong_type(node, key, expected);
+                Vec::new()
+            }
+        }
+    }
+
+    /// A table of strings under keys of the operator's own.
+    pub(crate) fn text_by_name(&mut self, key: &'static str) -> BTreeMap<String, String> {
+        let mut by_name = BTreeMap::new();
+        match self.get(key) {
+            None => {}
+            Some(Node {
+                value: Value::Table(table),
+                ..
+            }) => {
+                for (name, node) in table {
+                    match &node.value {
+                        Value::Text(text) => drop(by_name.insert(name.clone(), text.clone())),
+                        _ => self.wrong_type(node, &format!("{key}.{name}"), "a string"),
+                    }
+                }
+            }
+            Some(node) => self.wrong_type(node, key, "a table of strings"),
+        }
+        by_name
+    }
+}
+
+fn list<T>(words: &[(&str, T)]) -> String {
+    let quoted: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+    quoted.join(", ")
+}

@@ -1,0 +1,231 @@
+//! Readings from a recording: CSV or JSON lines.
+//!
+//! The engine is shown the time of the recording, so that a replay decides as
+//! the live run did, however fast it goes.
+
+use super::{Kind, Named, SHUTDOWN_POLL, StreamDecoder, handle_payload};
+use hark_codec::{Decoder, Oversize};
+use hark_config::{FileLink, SensorTemplate};
+use hark_engine::Rejection;
+use hark_serve::hot_path::HotPath;
+use hark_serve::{Fed, Feed};
+use hark_threads::shutdown::Shutdown;
+use std::fs::File;
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+/// What one read takes at most.
+const READ_BYTES: usize = 64 * 1024;
+/// Where a recording's clock starts: far enough from 0 that times may be
+/// subtracted. Microseconds.
+const START_US: u64 = 1_000_000_000;
+/// The longest gap in a recording that is kept; a day, microseconds.
+const GAP_MAX_US: u64 = 86_400_000_000;
+
+/// A recording that is played to its end, or over and over.
+pub(super) struct FileFeed {
+    link: FileLink,
+    decoder: StreamDecoder,
+    clock: RecordingClock,
+    file: Option<File>,
+    buffer: Box<[u8]>,
+    /// What is unread of `buffer`.
+    unread: std::ops::Range<usize>,
+    is_over: bool,
+}
+
+impl FileFeed {
+    pub(super) fn new(link: &FileLink, decoder: StreamDecoder, period_ms: f64) -> Self {
+        Self {
+            link: link.clone(),
+            decoder,
+            clock: RecordingClock::new((period_ms * 1e3) as u64),
+            file: None,
+            buffer: vec![0; READ_BYTES].into(),
+            unread: 0..0,
+            is_over: false,
+        }
+    }
+
+    /// Opens the file, or reads on, or notes its end.
+    fn read(&mut self, hot_path: &mut HotPath) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            closed => {
+                hot_path.handle_link_up();
+                self.decoder.handle_link_up();
+                closed.insert(File::open(&self.link.path)?)
+            }
+        };
+        let len = file.read(&mut self.buffer)?;
+        self.unread = 0..len;
+        if len == 0 {
+            self.file = None;
+            self.is_over = !self.link.repeat;
+        }
+        Ok(())
+    }
+
+    /// Handles the next line, or the last one, which may have no end.
+    fn handle_next(&mut self, hot_path: &mut HotPath, shutdown: &Shutdown) {
+        let Kind::Payloads { decoder, lines } = &mut self.decoder.kind else {
+            unreachable!("a file's format is CSV or JSON, as its configuration is read");
+        };
+        let mut row = Row {
+            clock: &mut self.clock,
+            speed: self.link.speed,
+            sensor: self.decoder.sensor.as_ref(),
+            payload_bytes_max: self.decoder.payload_bytes_max,
+            decoder,
+            hot_path,
+            shutdown,
+        };
+        if self.file.is_none() {
+            return lines.finish(|line| row.handle(line));
+        }
+        let mut bytes = &self.buffer[self.unread.clone()];
+        if let Some(line) = lines.next_line(&mut bytes) {
+            row.handle(line);
+        }
+        self.unread.start = self.unread.end - bytes.len();
+    }
+}
+
+impl Feed for FileFeed {
+    /// Each row has a time of its own, so rows are not queued.
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    fn advance(&mut self, hot_path: &mut HotPath, shutdown: &Shutdown) -> Fed {
+        if self.is_over || shutdown.is_requested() {
+            return Fed::Ended;
+        }
+        if self.unread.is_empty()
+            && let Err(error) = self.read(hot_path)
+        {
+            let path = self.link.path.display();
+            hot_path.handle_link_down(&format!("reading {path}: {error}"));
+            return Fed::Ended;
+        }
+        self.handle_next(hot_path, shutdown);
+        Fed::Open
+    }
+}
+
+/// What a row of the recording is handled with.
+struct Row<'a> {
+    clock: &'a mut RecordingClock,
+    speed: f64,
+    sensor: Option<&'a SensorTemplate>,
+    payload_bytes_max: usize,
+    decoder: &'a mut Decoder,
+    hot_path: &'a mut HotPath,
+    shutdown: &'a Shutdown,
+}
+
+impl Row<'_> {
+    fn handle(&mut self, line: Result<&[u8], Oversize>) {
+        let line = match line {
+            Ok(line) => line,
+            Err(oversize) => {
+                let reason = Rejection::Oversize;
+                return self.hot_path.handle_rejection(reason, &oversize, &[]);
+            }
+        };
+        let named = Named::of(self.sensor.and_then(SensorTemplate::fixed));
+        let (clock, speed, shutdown) = (&mut *self.clock, self.speed, self.shutdown);
+        let receive = |hot_path: &mut HotPath, timestamp_us: Option<i64>| {
+            let recorded_us = clock.handle_row(timestamp_us);
+            if speed > 0.0 {
+                sleep(clock.wait(speed), shutdown, hot_path);
+            }
+            hot_path.receive_recorded(recorded_us, timestamp_us)
+        };
+        let bytes_max = self.payload_bytes_max;
+        handle_payload(self.decoder, line, bytes_max, named, receive, self.hot_path);
+    }
+}
+
+/// Sleeps, but not past the shutdown. A recording that has a gap is no stall.
+fn sleep(wait: Duration, shutdown: &Shutdown, hot_path: &HotPath) {
+    let until = Instant::now() + wait;
+    while !shutdown.is_requested() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(SHUTDOWN_POLL));
+        hot_path.note_pass();
+    }
+}
+
+/// The time of the recording: by its timestamps, or a period a row.
+struct RecordingClock {
+    period_us: u64,
+    started: Instant,
+    elapsed_us: u64,
+    timestamp_us: Option<i64>,
+    is_first: bool,
+}
+
+impl RecordingClock {
+    fn new(period_us: u64) -> Self {
+        Self {
+            period_us,
+            started: Instant::now(),
+            elapsed_us: 0,
+            timestamp_us: None,
+            is_first: true,
+        }
+    }
+
+    /// The time of the next row, microseconds. It never goes back, and no gap
+    /// is longer than [`GAP_MAX_US`].
+    fn handle_row(&mut self, timestamp_us: Option<i64>) -> u64 {
+        let step_us = match (self.timestamp_us, timestamp_us) {
+            (Some(last), Some(this)) => this.saturating_sub(last).max(0) as u64,
+            _ => self.period_us,
+        };
+        if !self.is_first {
+            self.elapsed_us += step_us.min(GAP_MAX_US);
+        }
+        self.is_first = false;
+        self.timestamp_us = timestamp_us;
+        START_US + self.elapsed_us
+    }
+
+    /// How long to wait until the row is due at `speed` times real time.
+    fn wait(&self, speed: f64) -> Duration {
+        let due = Duration::from_micros((self.elapsed_us as f64 / speed) as u64);
+        due.saturating_sub(self.started.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(rows: &[Option<i64>], expected_us: &[u64]) {
+        let mut clock = RecordingClock::new(10);
+        let times: Vec<u64> = rows
+            .iter()
+            .map(|&row| clock.handle_row(row) - START_US)
+            .collect();
+        assert_eq!(times, expected_us);
+    }
+
+    #[test]
+    fn a_recording_runs_by_its_timestamps_or_by_its_period() {
+        check(&[None, None, None], &[0, 10, 20]);
+        check(&[Some(500), Some(700), Some(1000)], &[0, 200, 500]);
+        check(&[Some(500), None, Some(900)], &[0, 10, 20]);
+    }
+
+    #[test]
+    fn time_never_goes_back_nor_leaps_for_ever() {
+        check(&[Some(500), Some(100), Some(200)], &[0, 0, 100]);
+        check(&[Some(0), Some(i64::MAX)], &[0, GAP_MAX_US]);
+        check(&[Some(i64::MIN), Some(i64::MAX)], &[0, GAP_MAX_US]);
+    }
+}

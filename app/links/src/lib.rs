@@ -1,0 +1,268 @@
+//! Links: from their bytes to readings, a step at a time.
+//!
+//! One file for each kind of link, each a [`Feed`]. A lost link is tried again,
+//! ever more slowly.
+
+mod file;
+mod memory;
+mod mqtt;
+mod node_log;
+mod nodes;
+mod serial;
+
+pub use memory::{MemoryFeed, SEQUENCE_FIRST, wait_until, write_sequence};
+pub use node_log::LogTable;
+pub use serial::settings as serial_settings;
+
+use anyhow::Context;
+use file::FileFeed;
+use hark_codec::{Decoder, LineSplitter};
+use hark_config::{Config, Format, Link, SensorTemplate, SourceConfig};
+use hark_engine::{Rejection, SensorId};
+use hark_outlet::mqtt::Broker;
+use hark_serve::hot_path::{HotPath, Receipt};
+use hark_serve::{Feed, NodeRequest};
+use hark_threads::Backoff;
+use mqtt::MqttFeed;
+use nodes::Nodes;
+use serial::SerialFeed;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+/// The step in which a waiting thread looks for the shutdown.
+const SHUTDOWN_POLL: Duration = Duration::from_millis(50);
+
+/// Makes the feed of a configured source. `broker` is for MQTT sources.
+///
+/// # Errors
+/// If the mapping does not fit the model's schema, or the broker's login
+/// cannot be used.
+pub fn open(
+    source: &SourceConfig,
+    config: &Config,
+    hot_path: &HotPath,
+    broker: Option<&Broker>,
+) -> anyhow::Result<Box<dyn Feed>> {
+    let decoder =
+        StreamDecoder::new(source, hot_path).with_context(|| format!("source {}", source.name))?;
+    Ok(match &source.link {
+        Link::Serial(link) => Box::new(SerialFeed::new(link, decoder)),
+        Link::File(link) => {
+            let period_ms = link.period_ms.unwrap_or(hot_path.schema().period_ms);
+            Box::new(FileFeed::new(link, decoder, period_ms))
+        }
+        Link::Mqtt(link) => {
+            let broker = broker.context("an MQTT source has a broker")?;
+            Box::new(MqttFeed::new(link, source, config, decoder, broker)?)
+        }
+    })
+}
+
+/// From the bytes of one source to readings, whatever their format.
+pub(crate) struct StreamDecoder {
+    kind: Kind,
+    sensor: Option<SensorTemplate>,
+    payload_bytes_max: usize,
+}
+
+enum Kind {
+    Payloads {
+        decoder: Decoder,
+        lines: LineSplitter,
+    },
+    Wire(Box<Nodes>),
+}
+
+impl StreamDecoder {
+    fn new(config: &SourceConfig, hot_path: &HotPath) -> anyhow::Result<Self> {
+        let kind = match config.format {
+            Format::Wire => Kind::Wire(Box::new(Nodes::new(&config.name, &config.nodes)?)),
+            Format::Payload(format) => Kind::Payloads {
+                decoder: Decoder::new(format, hot_path.schema(), &config.mapping)?,
+                lines: LineSplitter::new(),
+            },
+        };
+        Ok(Self {
+            kind,
+            sensor: config.sensor.clone(),
+            payload_bytes_max: config.payload_bytes_max,
+        })
+    }
+
+    /// Takes in the next reading of what a read of a stream returned; false if
+    /// `bytes` are used up.
+    fn handle_next(&mut self, bytes: &mut &[u8], receipt: Receipt, hot_path: &mut HotPath) -> bool {
+        let fixed = self.sensor.as_ref().and_then(SensorTemplate::fixed);
+        match &mut self.kind {
+            Kind::Wire(nodes) => nodes.handle_next(bytes, fixed, receipt, hot_path),
+            Kind::Payloads { decoder, lines } => {
+                let bytes_max = self.payload_bytes_max;
+                match lines.next_line(bytes) {
+                    None => return false,
+                    Some(Ok(line)) => {
+                        let named = Named::of(fixed);
+                        handle_payload(decoder, line, bytes_max, named, |_, _| receipt, hot_path);
+                    }
+                    Some(Err(oversize)) => {
+                        hot_path.handle_rejection(Rejection::Oversize, &oversize, &[]);
+                    }
+                }
+                true
+            }
+        }
+    }
+
+    /// Takes in one whole payload.
+    fn handle_payload(
+        &mut self,
+        payload: &[u8],
+        named: Named<'_>,
+        receipt: Receipt,
+        hot_path: &mut HotPath,
+    ) {
+        let bytes_max = self.payload_bytes_max;
+        match &mut self.kind {
+            Kind::Wire(nodes) => nodes.handle_payload(payload, named.name(), receipt, hot_path),
+            Kind::Payloads { decoder, .. } => {
+                handle_payload(decoder, payload, bytes_max, named, |_, _| receipt, hot_path);
+            }
+        }
+    }
+
+    /// The link was made anew: what was begun before it broke is void.
+    fn handle_link_up(&mut self) {
+        match &mut self.kind {
+            Kind::Wire(nodes) => nodes.handle_link_up(),
+            Kind::Payloads { lines, .. } => lines.reset(),
+        }
+    }
+
+    fn node_requests(&self) -> Option<SyncSender<NodeRequest>> {
+        match &self.kind {
+            Kind::Wire(nodes) => Some(nodes.requests()),
+            Kind::Payloads { .. } => None,
+        }
+    }
+
+    /// What the gateway wants to say to the node at the other end, if anything.
+    fn poll_answer(&mut self) -> Option<hark_wire::Message> {
+        match &mut self.kind {
+            Kind::Wire(nodes) => nodes.poll_answer(),
+            Kind::Payloads { .. } => None,
+        }
+    }
+}
+
+/// Decodes one payload and hands it on. `receive` gives its receipt, once its
+/// timestamp is known: a recording keeps its own time.
+fn handle_payload(
+    decoder: &mut Decoder,
+    payload: &[u8],
+    bytes_max: usize,
+    named: Named<'_>,
+    receive: impl FnOnce(&mut HotPath, Option<i64>) -> Receipt,
+    hot_path: &mut HotPath,
+) {
+    if payload.len() > bytes_max {
+        let detail = format!("{} bytes, at most {bytes_max} are allowed", payload.len());
+        return hot_path.handle_rejection(Rejection::Oversize, &detail, payload);
+    }
+    let decoded = match decoder.decode(payload) {
+        Ok(Some(decoded)) => decoded,
+        Ok(None) => return,
+        Err(rejected) => {
+            return hot_path.handle_rejection(rejected.reason, &rejected.detail, payload);
+        }
+    };
+    let receipt = receive(hot_path, decoded.reading.timestamp_us);
+    let sensor = match (named, decoded.sensor.as_deref()) {
+        (Named::Known { sensor, .. }, _) => Ok(sensor),
+        (Named::Name(name), _) | (Named::Nobody, Some(name)) => hot_path.sensor(name),
+        (Named::Nobody, None) => {
+            let source = std::sync::Arc::clone(hot_path.source());
+            hot_path.sensor(&source)
+        }
+    };
+    match sensor {
+        Ok(sensor) => hot_path.handle_reading(sensor, &decoded.reading, receipt),
+        Err(reason) => {
+            let name = named.name().or(decoded.sensor.as_deref());
+            let detail = format!("sensor {:?}", name.unwrap_or_default());
+            hot_path.handle_rejection(reason, &detail, payload);
+        }
+    }
+}
+
+/// What is known of a payload's sensor before it is decoded. A sensor that
+/// nobody names, the payload neither, is called as its source.
+#[derive(Clone, Copy)]
+enum Named<'a> {
+    /// It is known to the engine.
+    Known { name: &'a str, sensor: SensorId },
+    /// By its name.
+    Name(&'a str),
+    /// The payload says.
+    Nobody,
+}
+
+impl<'a> Named<'a> {
+    fn of(name: Option<&'a str>) -> Self {
+        name.map_or(Self::Nobody, Self::Name)
+    }
+
+    fn name(self) -> Option<&'a str> {
+        match self {
+            Self::Known { name, .. } | Self::Name(name) => Some(name),
+            Self::Nobody => None,
+        }
+    }
+}
+
+/// A link that is to be made: when to try, and whether its absence was said.
+struct Retry {
+    backoff: Backoff,
+    at: Option<Instant>,
+    last_reason: String,
+}
+
+impl Retry {
+    fn new(config: hark_config::Backoff) -> Self {
+        let [min, max] = [config.ms_min, config.ms_max].map(Duration::from_millis);
+        Self {
+            backoff: Backoff::new(min, max),
+            at: None,
+            last_reason: String::new(),
+        }
+    }
+
+    /// Whether it is time to try; if not, waits for a moment.
+    fn is_due(&self) -> bool {
+        let Some(at) = self.at else {
+            return true;
+        };
+        let left = at.saturating_duration_since(Instant::now());
+        std::thread::sleep(left.min(SHUTDOWN_POLL));
+        left <= SHUTDOWN_POLL
+    }
+
+    /// Whether the link was lost, or could not be made, since it was last up.
+    fn has_failed(&self) -> bool {
+        !self.last_reason.is_empty()
+    }
+
+    fn handle_up(&mut self) {
+        self.at = None;
+        self.backoff.handle_up();
+        self.last_reason.clear();
+    }
+
+    /// The link was lost or cannot be made. What stays away is reported once,
+    /// not at every try; each wait is twice the one before, up to a bound.
+    fn handle_down(&mut self, reason: String, hot_path: &mut HotPath) {
+        self.at = Some(Instant::now() + self.backoff.handle_down());
+        if reason != self.last_reason {
+            hot_path.handle_link_down(&reason);
+            self.last_reason = reason;
+        }
+    }
+}

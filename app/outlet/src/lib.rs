@@ -1,0 +1,10 @@
+//! What leaves hark: event log, standard output and MQTT.
+//!
+//! [`outputs`] takes alerts and events from the reporter's channel, [`verdicts`]
+//! the verdicts; [`mqtt`] carries status, alerts and an operator's requests.
+
+pub mod event_log;
+pub mod mqtt;
+pub mod node_commands;
+pub mod outputs;
+pub mod verdicts;

@@ -1,0 +1,234 @@
+//! From a model's entry in the config to what a source needs of it.
+//!
+//! A bundle is opened once for each model and loaded once for each source that
+//! uses it, because a loaded model belongs to one thread. Golden vectors are
+//! checked in full here: readings to features and outputs to score by the
+//! engine, features to outputs by the backend that will run the model.
+
+use crate::report::ModelIdentity;
+use anyhow::{Context, bail, ensure};
+use hark_config::BundlePath;
+use hark_engine::{Engine, Limits, NodeClock, Now, Output, PipelineSpec, Reading, Step};
+use hark_models::{Bundle, Choice, Infer, Precision};
+use std::path::Path;
+use std::sync::Arc;
+
+mod builtin;
+mod rungs;
+
+pub use builtin::{BUILTIN, files as builtin_files};
+pub use rungs::{Refused, Rungs};
+
+/// An opened bundle, with a pipeline that can be served.
+pub struct ModelBundle {
+    bundle: Bundle<PipelineSpec>,
+}
+
+/// One instance of a model, ready to answer.
+pub struct LoadedModel {
+    /// What runs it.
+    pub infer: Box<dyn Infer>,
+    /// How it is called outside.
+    pub identity: Arc<ModelIdentity>,
+}
+
+impl ModelBundle {
+    /// Opens the bundle that the config names, and checks its pipeline.
+    ///
+    /// # Errors
+    /// Which bundle, which file, and what is wrong with it.
+    pub fn open(path: &BundlePath) -> anyhow::Result<Self> {
+        match path {
+            BundlePath::Folder(folder) => Self::open_folder(folder),
+            BundlePath::Builtin(name) => Self::checked(Bundle::embedded(builtin::files(name)?)?)
+                .with_context(|| format!("builtin:{name}")),
+        }
+    }
+
+    /// Opens the bundle in a folder.
+    ///
+    /// # Errors
+    /// As [`ModelBundle::open`].
+    pub fn open_folder(folder: &Path) -> anyhow::Result<Self> {
+        let opening = || format!("model bundle {}", folder.display());
+        let bundle = Bundle::open(folder).with_context(opening)?;
+        Self::checked(bundle).with_context(opening)
+    }
+
+    fn checked(bundle: Bundle<PipelineSpec>) -> anyhow::Result<Self> {
+        let manifest = bundle.manifest();
+        let (pipeline, model) = (&manifest.pipeline, &manifest.model);
+        pipeline.check()?;
+        let features = pipeline.features_len();
+        ensure!(
+            features == model.inputs,
+            "manifest.toml: model.inputs is {}, but [pipeline] has {features} features",
+            model.inputs
+        );
+        let outputs_min = pipeline.score.outputs_min(features);
+        ensure!(
+            model.outputs >= outputs_min,
+            "manifest.toml: model.outputs is {}, but [pipeline.score] needs {outputs_min}",
+            model.outputs
+        );
+        Ok(Self { bundle })
+    }
+
+    /// The pipeline that the bundle declares.
+    pub fn pipeline(&self) -> &PipelineSpec {
+        &self.bundle.manifest().pipeline
+    }
+
+    /// When the model expires by its manifest, microseconds since 1970.
+    pub fn expires_utc_us(&self) -> Option<i64> {
+        self.bundle.manifest().model.expires_utc_us()
+    }
+
+    /// The first variant that works here, golden vectors and all.
+    ///
+    /// # Errors
+    /// Why each variant does not.
+    pub fn load(&self) -> anyhow::Result<LoadedModel> {
+        let loaded = self.bundle.load(Choice::Any)?;
+        for skipped in &loaded.skipped {
+            tracing::warn!("model variant passed over: {skipped}");
+        }
+        let (precision, mut infer) = (loaded.variant.precision, loaded.model);
+        self.check_golden(precision, infer.as_mut())?;
+        Ok(LoadedModel {
+            identity: Arc::new(self.identity(infer.backend())),
+            infer,
+        })
+    }
+
+    /// How the bundle is called outside; `backend` is empty if nothing runs it.
+    pub fn identity(&self, backend: &str) -> ModelIdentity {
+        let model = &self.bundle.manifest().model;
+        ModelIdentity {
+            name: model.name.clone(),
+            version: model.version.clone(),
+            sha256: self.bundle.digest().to_owned(),
+            backend: backend.to_owned(),
+        }
+    }
+
+    /// Runs the golden readings through the engine and the model, as in service.
+    fn check_golden(&self, precision: Precision, infer: &mut dyn Infer) -> anyhow::Result<()> {
+        let golden = self.bundle.golden();
+        // An int8 output may be a quantum off; so may the score, in proportion.
+        let tolerance = *golden
+            .tolerance
+            .outputs
+            .get(&precision)
+            .with_context(|| format!("golden vectors have no tolerance for {precision}"))?;
+        for (index, vector) in golden.vectors.iter().enumerate() {
+            let (features, score) = self
+                .serve(&vector.readings, infer)
+                .with_context(|| format!("golden vector {index}"))?;
+            for (element, (found, expected)) in features.iter().zip(&vector.features).enumerate() {
+                ensure!(
+                    (found - expected).abs() <= golden.tolerance.features,
+                    "golden vector {index}, feature {element}: expected {expected}, found {found}"
+                );
+            }
+            let Some(&expected) = vector.score.get(&precision) else {
+                bail!("golden vector {index} has no score for {precision}");
+            };
+            ensure!(
+                (score - expected).abs() <= tolerance * expected.abs().max(1.0),
+                "golden vector {index}: expected score {expected}, found {score}"
+            );
+        }
+        Ok(())
+    }
+
+    /// The features and the score of the last of `readings`.
+    fn serve(
+        &self,
+        readings: &[Vec<f32>],
+        infer: &mut dyn Infer,
+    ) -> anyhow::Result<(Vec<f32>, f32)> {
+        let mut engine = Engine::with_model(self.pipeline(), RECORDED)?;
+        let sensor = engine.sensor("golden").expect("there is room for one");
+        let mut outputs = vec![0.0; infer.outputs()];
+        let mut last = None;
+        let period_us = self.pipeline().schema.period_ms * 1e3;
+        for (index, values) in readings.iter().enumerate() {
+            let mut reading = Reading::empty(values.len());
+            reading.values_mut().copy_from_slice(values);
+            reading.sequence = Some(index as u64);
+            let now = Now {
+                mono_us: (index as f64 * period_us) as u64,
+                utc_us: 0,
+            };
+            if let Step::Settled(outcome) = engine.handle_reading(sensor, &reading, now, |_| {})
+                && index + 1 == readings.len()
+            {
+                bail!("its last reading is not due: {outcome:?}");
+            }
+            let Some(job) = engine.poll_inference(now) else {
+                continue;
+            };
+            let (ticket, features) = (job.ticket, job.features.to_vec());
+            infer.infer(&features, &mut outputs)?;
+            engine.handle_outputs(ticket, Ok(&outputs), now.mono_us);
+            while let Some(output) = engine.poll_output() {
+                if let Output::Verdict(verdict) = output {
+                    last = Some((features.clone(), verdict.score));
+                }
+            }
+        }
+        last.context("it holds too few readings for a window")
+    }
+}
+
+/// The limits under which recorded readings are served one by one: none.
+pub const RECORDED: Limits = Limits {
+    sensors_max: 1,
+    deadline_us: u64::MAX,
+    keeper_margin_us: 0,
+    readings_per_second_max: 0,
+    clock: NodeClock::None,
+    is_caching: false,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builtin(name: &str) -> anyhow::Result<ModelBundle> {
+        ModelBundle::open(&BundlePath::Builtin(name.to_owned()))
+    }
+
+    #[test]
+    fn the_built_in_bundle_passes_its_golden_vectors() {
+        for name in BUILTIN {
+            let bundle = builtin(name).unwrap();
+            for precision in [Precision::Int8, Precision::Float32] {
+                let loaded = bundle.bundle.load(Choice::Only(precision)).unwrap();
+                let mut infer = loaded.model;
+                bundle.check_golden(precision, infer.as_mut()).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_builtin_lists_those_there_are() {
+        let error = builtin("pump").err().unwrap();
+        assert!(format!("{error:#}").contains("there are: pump-rig"));
+    }
+
+    #[test]
+    fn the_built_in_schema_is_the_rigs() {
+        let bundle = builtin("pump-rig").unwrap();
+        let declared = bundle.pipeline().schema.channels.iter();
+        let declared: Vec<_> = declared
+            .map(|c| (c.name.as_str(), c.unit.as_str()))
+            .collect();
+        let rig: Vec<_> = hark_rig::CHANNELS
+            .iter()
+            .map(|c| (c.name, c.unit))
+            .collect();
+        assert_eq!(declared, rig);
+    }
+}

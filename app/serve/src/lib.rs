@@ -1,0 +1,14 @@
+//! From a decoded reading to its verdict, on the thread that read it.
+//!
+//! [`hot_path`] drives the engine, [`shift`] runs the models and relieves a
+//! thread that is stuck in one, [`bundle`] loads them, [`report`] hands over
+//! what leaves. Where readings come from is a [`Feed`], which the links bring.
+
+pub mod bundle;
+pub mod fault;
+mod feed;
+pub mod hot_path;
+pub mod report;
+pub mod shift;
+
+pub use feed::{Fed, Feed, NodeRequest};

@@ -1,0 +1,314 @@
+//! What leaves the hot path: verdicts, alerts and events, as the outside sees
+//! them.
+//!
+//! The hot path hands over small values through bounded channels and never
+//! waits. One thread writes alerts and events to the local log and to standard
+//! output at once, and leaves alerts in the publisher's outbox. Verdicts have a
+//! channel and a thread of their own, so that no amount of them can crowd
+//! alerts out, and no slow disk can hold them up.
+
+use hark_engine::Verdict;
+use hark_threads::progress::Alarms;
+use serde::Serialize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+/// Alerts and events on their way to the output thread. Alerts of one sensor
+/// are at least a hold-off apart, so this is one from each of 4096 sensors.
+const NOTICES_MAX: usize = 4096;
+/// Verdicts on their way to the output thread; what does not fit is dropped
+/// and counted. A tenth of a second at 80 000 a second.
+const VERDICTS_MAX: usize = 8192;
+
+/// Which model gave a verdict.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ModelIdentity {
+    /// The bundle's name.
+    pub name: String,
+    /// The bundle's version.
+    pub version: String,
+    /// SHA-256 of the bundle's manifest, which holds the digests of its files.
+    pub sha256: String,
+    /// What runs it, such as `tract int8`; empty if nothing does.
+    pub backend: String,
+}
+
+/// One alert, as it stands on MQTT, in the event log and on standard output.
+#[derive(Clone, Debug, Serialize)]
+pub struct AlertReport {
+    /// The sensor's name.
+    pub sensor: Arc<str>,
+    /// The source it came through.
+    pub source: Arc<str>,
+    /// The reading's sequence number.
+    pub sequence: Option<u64>,
+    /// The reading's timestamp, microseconds, on the source's declared clock.
+    pub timestamp_us: Option<i64>,
+    /// The score that changed the state.
+    pub score: f32,
+    /// The score above which a window is an anomaly.
+    pub threshold: f32,
+    /// `raised` or `cleared`.
+    pub state: &'static str,
+    /// The rung of the ladder that gave the verdict.
+    pub rung: &'static str,
+    /// The active model.
+    pub model: Arc<ModelIdentity>,
+    /// `met` or `missed`.
+    pub deadline: &'static str,
+    /// From the return of the read that completed the reading, microseconds.
+    pub latency_us: u64,
+    /// Of a verdict that is repeated, how old it is, microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_us: Option<u64>,
+}
+
+/// One verdict, as it stands on MQTT. Its first names are those of the
+/// reading that it answers.
+#[derive(Clone, Debug, Serialize)]
+pub struct VerdictReport {
+    /// The reading's sequence number.
+    pub seq: Option<u64>,
+    /// The reading's timestamp, microseconds.
+    pub ts: Option<i64>,
+    /// The score.
+    pub score: f32,
+    /// Whether it lies above the threshold.
+    pub anomaly: bool,
+    /// The state of the sensor's alert.
+    pub state: &'static str,
+    /// The rung of the ladder.
+    pub rung: &'static str,
+    /// From the return of the read, microseconds.
+    pub latency_us: u64,
+    /// Of a verdict that is repeated, how old it is, microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_us: Option<u64>,
+}
+
+/// Something that happened to a source or to the appliance.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// hark has started.
+    Started {
+        /// Its version.
+        version: &'static str,
+        /// The device's name.
+        device: String,
+    },
+    /// hark stops.
+    Stopped,
+    /// A source's link was made.
+    LinkUp {
+        /// The source.
+        source: Arc<str>,
+    },
+    /// A source's link was lost or could not be made.
+    LinkDown {
+        /// The source.
+        source: Arc<str>,
+        /// Why.
+        reason: String,
+    },
+    /// The first rejection of this reason from this source.
+    Rejecting {
+        /// The source.
+        source: Arc<str>,
+        /// The reason.
+        reason: &'static str,
+        /// What was rejected and why.
+        example: String,
+    },
+    /// Another rung of the ladder answers from now on.
+    Ladder {
+        /// The source.
+        source: Arc<str>,
+        /// The rung that answered until now.
+        from: &'static str,
+        /// The rung that answers.
+        to: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
+    /// So many threads hang in models that no other could take over: no model
+    /// is run any more, and the watchdog is not to be fed.
+    NoRelief {
+        /// The source.
+        source: Arc<str>,
+        /// Threads that hang.
+        abandoned: usize,
+    },
+    /// A thread of the pipeline has not passed for too long: the watchdog is not
+    /// fed, and the alarm output is active.
+    Stalled {
+        /// Which.
+        thread: String,
+        /// For how long it has not passed, milliseconds.
+        silent_ms: u64,
+    },
+    /// A thread that had stalled passes again.
+    Recovered {
+        /// Which.
+        thread: String,
+        /// For how long it had not passed, milliseconds.
+        silent_ms: u64,
+    },
+    /// A model could not be loaded; a lower rung answers in its place.
+    ModelRefused {
+        /// The source.
+        source: Arc<str>,
+        /// The rung whose model it is.
+        rung: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// A demonstration put a fault into its rig.
+    FaultInjected {
+        /// The sensor.
+        sensor: String,
+        /// The fault.
+        fault: String,
+    },
+    /// An alert changed state.
+    Alert(AlertReport),
+}
+
+/// A verdict and whose it is.
+#[derive(Clone, Debug)]
+pub struct SensorVerdict {
+    /// The sensor's name.
+    pub sensor: Arc<str>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Its source publishes it itself.
+    pub is_published: bool,
+}
+
+/// The hot path's end of the channels.
+#[derive(Clone)]
+pub struct Reporter {
+    events: SyncSender<Event>,
+    verdicts: Option<SyncSender<SensorVerdict>>,
+    waits_for_verdicts: bool,
+    dropped: Arc<AtomicU64>,
+    alarms: Arc<Alarms>,
+}
+
+/// The output thread's end.
+pub struct Reports {
+    /// Alerts and events.
+    pub events: Receiver<Event>,
+    /// Reports that did not fit.
+    pub dropped: Arc<AtomicU64>,
+}
+
+/// The channels between the hot path and the outputs. The one of verdicts is
+/// of no use to anybody who does not want them: drop it then.
+pub fn channel() -> (Reporter, Reports, Receiver<SensorVerdict>) {
+    let (events, events_out) = sync_channel(NOTICES_MAX);
+    let (verdicts, verdicts_out) = sync_channel(VERDICTS_MAX);
+    let dropped = Arc::new(AtomicU64::new(0));
+    let reporter = Reporter {
+        events,
+        verdicts: Some(verdicts),
+        waits_for_verdicts: false,
+        dropped: Arc::clone(&dropped),
+        alarms: Arc::default(),
+    };
+    let reports = Reports {
+        events: events_out,
+        dropped,
+    };
+    (reporter, reports, verdicts_out)
+}
+
+impl Reporter {
+    /// Nobody wants verdicts.
+    pub fn without_verdicts(self) -> Self {
+        Self {
+            verdicts: None,
+            ..self
+        }
+    }
+
+    /// Whether a verdict that does not fit is waited with, and not dropped: for
+    /// a replay, which has all the time that it takes.
+    pub fn waits_for_verdicts(&mut self, waits: bool) {
+        self.waits_for_verdicts = waits;
+    }
+
+    /// Hands over an event; never waits. One that does not fit is counted.
+    pub fn report(&self, event: Event) {
+        if self.events.try_send(event).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Hands over a verdict if somebody wants verdicts; waits only in a replay.
+    pub fn report_verdict(&self, report: SensorVerdict) {
+        let Some(verdicts) = &self.verdicts else {
+            return;
+        };
+        let is_dropped = if self.waits_for_verdicts {
+            verdicts.send(report).is_err()
+        } else {
+            verdicts.try_send(report).is_err()
+        };
+        if is_dropped {
+            self.count_dropped(1);
+        }
+    }
+
+    /// The alerts that stand.
+    pub fn alarms(&self) -> &Arc<Alarms> {
+        &self.alarms
+    }
+
+    /// Notes that so many verdicts were dropped.
+    pub fn count_dropped(&self, count: u64) {
+        self.dropped.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+impl AlertReport {
+    /// The report of one alert.
+    pub fn new(
+        verdict: &Verdict,
+        sensor: &Arc<str>,
+        source: &Arc<str>,
+        model: &Arc<ModelIdentity>,
+    ) -> Self {
+        Self {
+            sensor: Arc::clone(sensor),
+            source: Arc::clone(source),
+            sequence: verdict.sequence,
+            timestamp_us: verdict.timestamp_us,
+            score: verdict.score,
+            threshold: verdict.threshold,
+            state: verdict.state.name(),
+            rung: verdict.rung.name(),
+            model: Arc::clone(model),
+            deadline: if verdict.is_in_time { "met" } else { "missed" },
+            latency_us: verdict.latency_us,
+            age_us: verdict.age_us,
+        }
+    }
+}
+
+impl VerdictReport {
+    /// The report of one verdict.
+    pub fn new(verdict: &Verdict) -> Self {
+        Self {
+            seq: verdict.sequence,
+            ts: verdict.timestamp_us,
+            score: verdict.score,
+            anomaly: verdict.is_anomaly(),
+            state: verdict.state.name(),
+            rung: verdict.rung.name(),
+            latency_us: verdict.latency_us,
+            age_us: verdict.age_us,
+        }
+    }
+}
