@@ -9,6 +9,5 @@ pub mod board;
 pub mod broker;
 pub mod cli;
 pub mod commands;
-pub mod player;
 pub mod summary;
 pub mod watchdog;

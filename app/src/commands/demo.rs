@@ -7,7 +7,6 @@
 mod injector;
 
 use crate::appliance::{Appliance, Presentation};
-use crate::player::{Encoding, Feed, Node, Pace, Publication, TextFormat, play_mqtt, play_pty};
 use anyhow::Context;
 use clap::Args;
 use hark_config::duration::parse_duration;
@@ -16,6 +15,7 @@ use hark_engine::{AlertState, Rung};
 use hark_hal::Pty;
 use hark_outlet::mqtt::{Broker, Delivery};
 use hark_outlet::outputs::Stdout;
+use hark_player::{Encoding, Node, Pace, Publication, Schedule, TextFormat, play_mqtt, play_pty};
 use hark_rig::{Fault, FaultEvent, Rig, RigConfig, RigReading};
 use hark_serve::fault::ModelFault;
 use hark_serve::report::{Event, Reporter, SensorVerdict};
@@ -187,8 +187,8 @@ impl Players {
         reporter: &Reporter,
     ) -> anyhow::Result<Self> {
         let (stop, shutdown) = shutdown::channel();
-        let serial = feed(args, 0, Fault::OuterRace)?;
-        let mqtt = feed(args, 1, Fault::Cavitation)?;
+        let serial = schedule(args, 0, Fault::OuterRace)?;
+        let mqtt = schedule(args, 1, Fault::Cavitation)?;
         let publication = publication(listen)?;
         let node = Node::new(SERIAL_SENSOR, std::process::id())?;
         let (announce_a, announce_b) = (
@@ -257,7 +257,7 @@ fn publication(listen: SocketAddr) -> anyhow::Result<Publication> {
 }
 
 /// The rig of one sensor; the second's fault comes after the first's.
-fn feed(args: &DemoArgs, index: u32, fault: Fault) -> anyhow::Result<Feed> {
+fn schedule(args: &DemoArgs, index: u32, fault: Fault) -> anyhow::Result<Schedule> {
     let faults = if args.healthy || args.inject.is_some() {
         Vec::new()
     } else {
@@ -268,7 +268,7 @@ fn feed(args: &DemoArgs, index: u32, fault: Fault) -> anyhow::Result<Feed> {
         faults,
         ..RigConfig::default()
     })?;
-    Ok(Feed::new(rig, Pace::REAL_TIME, None))
+    Ok(Schedule::new(rig, Pace::REAL_TIME, None))
 }
 
 fn faults(duration: Option<Duration>, index: u32, fault: Fault) -> Vec<FaultEvent> {

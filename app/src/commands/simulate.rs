@@ -3,15 +3,15 @@
 
 mod progress;
 
-use crate::player::{
-    Counts, Encoding, Feed, Node, Pace, Publication, TextFormat, play_mqtt, play_pty, write_csv,
-};
 use anyhow::Context;
 use clap::{ArgGroup, Args, ValueEnum, value_parser};
 use hark_config::duration::parse_duration;
 use hark_config::{BrokerAddress, Config};
 use hark_hal::Pty;
 use hark_outlet::mqtt::{Broker, Delivery};
+use hark_player::{
+    Counts, Encoding, Node, Pace, Publication, Schedule, TextFormat, play_mqtt, play_pty, write_csv,
+};
 use hark_rig::{FaultEvent, PERIOD_MS_MAX, PERIOD_MS_MIN, Rig, RigConfig};
 use hark_threads::shutdown::Shutdown;
 use progress::Progress;
@@ -119,7 +119,7 @@ pub fn run(args: &SimulateArgs, shutdown: Shutdown) -> anyhow::Result<()> {
 }
 
 fn simulate_csv(args: &SimulateArgs, path: &Path, shutdown: &Shutdown) -> anyhow::Result<Counts> {
-    let feed = args.feed(Pace::UNLIMITED)?;
+    let schedule = args.schedule(Pace::UNLIMITED)?;
     let mut out: Box<dyn Write> = if is_stdout(path) {
         Box::new(io::stdout().lock())
     } else {
@@ -128,7 +128,7 @@ fn simulate_csv(args: &SimulateArgs, path: &Path, shutdown: &Shutdown) -> anyhow
     let mut progress = Progress::new(args.duration);
     write_csv(
         &mut BufWriter::new(&mut out),
-        feed,
+        schedule,
         shutdown,
         &mut |reading| progress.show(reading),
     )
@@ -140,7 +140,7 @@ fn simulate_csv(args: &SimulateArgs, path: &Path, shutdown: &Shutdown) -> anyhow
 
 fn simulate_pty(args: &SimulateArgs, link: &Path, shutdown: &Shutdown) -> anyhow::Result<Counts> {
     let format = args.format.unwrap_or(Format::Wire);
-    let (encoding, feed) = (args.encoding(format)?, args.feed(Pace::REAL_TIME)?);
+    let (encoding, schedule) = (args.encoding(format)?, args.schedule(Pace::REAL_TIME)?);
     let pty = Pty::open_at(link)
         .with_context(|| format!("making a pseudo terminal at {}", link.display()))?;
     let port = std::path::absolute(link)?;
@@ -151,7 +151,7 @@ fn simulate_pty(args: &SimulateArgs, link: &Path, shutdown: &Shutdown) -> anyhow
         serial_source(&args.sensor, &port, format)
     );
     let mut progress = Progress::new(args.duration);
-    let counts = play_pty(&pty, &encoding, feed, shutdown, &mut |reading| {
+    let counts = play_pty(&pty, &encoding, schedule, shutdown, &mut |reading| {
         progress.show(reading);
     })
     .with_context(|| format!("writing to {}", link.display()))?;
@@ -167,7 +167,7 @@ fn simulate_mqtt(
     shutdown: Shutdown,
 ) -> anyhow::Result<Counts> {
     let format = args.format.unwrap_or(Format::Json);
-    let (encoding, feed) = (args.encoding(format)?, args.feed(Pace::REAL_TIME)?);
+    let (encoding, schedule) = (args.encoding(format)?, args.schedule(Pace::REAL_TIME)?);
     let login = Config::load(None, environment())?.mqtt;
     let address = BrokerAddress {
         host: host.clone(),
@@ -193,21 +193,27 @@ fn simulate_mqtt(
         publication.broker.name()
     );
     let mut progress = Progress::new(args.duration);
-    play_mqtt(&publication, &encoding, feed, shutdown, &mut |reading| {
-        progress.show(reading);
-    })
+    play_mqtt(
+        &publication,
+        &encoding,
+        schedule,
+        shutdown,
+        &mut |reading| {
+            progress.show(reading);
+        },
+    )
     .context("publishing")
 }
 
 impl SimulateArgs {
-    fn feed(&self, default: Pace) -> anyhow::Result<Feed> {
+    fn schedule(&self, default: Pace) -> anyhow::Result<Schedule> {
         let rig = Rig::new(RigConfig {
             seed: self.seed,
             period_ms: self.period_ms,
             faults: self.faults.clone(),
         })?;
         let pace = self.speed.unwrap_or(default);
-        Ok(Feed::new(rig, pace, self.duration))
+        Ok(Schedule::new(rig, pace, self.duration))
     }
 
     fn encoding(&self, format: Format) -> anyhow::Result<Encoding> {

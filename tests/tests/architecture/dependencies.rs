@@ -12,7 +12,7 @@ use crate::{Package, packages, root};
 ///
 /// `hark-codec` and `hark-rig` lie below the app so that payload decoding and
 /// the simulated pump build, and are fuzzed, without the model runtime.
-const PICTURE: [(&str, &[&str]); 16] = [
+const PICTURE: [(&str, &[&str]); 17] = [
     (
         "hark",
         &[
@@ -25,6 +25,7 @@ const PICTURE: [(&str, &[&str]); 16] = [
             "hark-models",
             "hark-mqtt",
             "hark-outlet",
+            "hark-player",
             "hark-rig",
             "hark-serve",
             "hark-threads",
@@ -55,6 +56,16 @@ const PICTURE: [(&str, &[&str]); 16] = [
     (
         "hark-outlet",
         &["hark-config", "hark-mqtt", "hark-serve", "hark-threads"],
+    ),
+    (
+        "hark-player",
+        &[
+            "hark-hal",
+            "hark-outlet",
+            "hark-rig",
+            "hark-threads",
+            "hark-wire",
+        ],
     ),
     ("hark-rig", &[]),
     (

@@ -181,7 +181,10 @@ mod tests {
             (link.port.as_str(), link.baud),
             ("/dev/serial/by-id/usb-pump", 9600)
         );
-        assert_eq!((link.parity, link.data_bits), (hark_config::Parity::Even, 7));
+        assert_eq!(
+            (link.parity, link.data_bits),
+            (hark_config::Parity::Even, 7)
+        );
     }
 
     #[test]

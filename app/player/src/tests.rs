@@ -25,15 +25,15 @@ fn rig(fault: &str) -> Rig {
     .unwrap()
 }
 
-fn feed(fault: &str, speed: f64, end_s: u64) -> Feed {
+fn schedule(fault: &str, speed: f64, end_s: u64) -> Schedule {
     let pace = Pace::new(speed).unwrap();
-    Feed::new(rig(fault), pace, Some(Duration::from_secs(end_s)))
+    Schedule::new(rig(fault), pace, Some(Duration::from_secs(end_s)))
 }
 
 /// The sequence of the reading that is due at `elapsed_us`, else how long to
 /// wait in µs; `None` at the end.
-fn poll(feed: &mut Feed, elapsed_us: u64) -> Option<Result<u64, u64>> {
-    match feed.poll(Duration::from_micros(elapsed_us)) {
+fn poll(schedule: &mut Schedule, elapsed_us: u64) -> Option<Result<u64, u64>> {
+    match schedule.poll(Duration::from_micros(elapsed_us)) {
         Step::Play(reading) => Some(Ok(reading.sequence)),
         Step::Wait(wait) => Some(Err(u64::try_from(wait.as_micros()).unwrap())),
         Step::End => None,
@@ -42,12 +42,12 @@ fn poll(feed: &mut Feed, elapsed_us: u64) -> Option<Result<u64, u64>> {
 
 #[test]
 fn a_reading_is_due_at_its_time_over_the_speed() {
-    let mut real_time = feed("", 1.0, 10);
+    let mut real_time = schedule("", 1.0, 10);
     assert_eq!(poll(&mut real_time, 0), Some(Ok(0)));
     assert_eq!(poll(&mut real_time, 0), Some(Err(100_000)));
     assert_eq!(poll(&mut real_time, 99_999), Some(Err(1)));
     assert_eq!(poll(&mut real_time, 100_000), Some(Ok(1)));
-    let mut tenfold = feed("", 10.0, 10);
+    let mut tenfold = schedule("", 10.0, 10);
     assert_eq!(poll(&mut tenfold, 0), Some(Ok(0)));
     assert_eq!(poll(&mut tenfold, 4_000), Some(Err(6_000)));
     assert_eq!(poll(&mut tenfold, 10_000), Some(Ok(1)));
@@ -55,23 +55,23 @@ fn a_reading_is_due_at_its_time_over_the_speed() {
 
 #[test]
 fn a_late_reading_delays_none_after_it() {
-    let mut feed = feed("", 1.0, 10);
+    let mut schedule = schedule("", 1.0, 10);
     for sequence in 0..=3 {
-        assert_eq!(poll(&mut feed, 350_000), Some(Ok(sequence)));
+        assert_eq!(poll(&mut schedule, 350_000), Some(Ok(sequence)));
     }
-    assert_eq!(poll(&mut feed, 350_000), Some(Err(50_000)));
+    assert_eq!(poll(&mut schedule, 350_000), Some(Err(50_000)));
 }
 
 #[test]
 fn without_a_pace_everything_is_due_up_to_the_end() {
-    let mut feed = feed("", 0.0, 3);
+    let mut schedule = schedule("", 0.0, 3);
     let mut made = 0;
-    while let Some(reading) = poll(&mut feed, 0) {
+    while let Some(reading) = poll(&mut schedule, 0) {
         assert_eq!(reading, Ok(made));
         made += 1;
     }
     assert_eq!(made, 30);
-    assert_eq!(poll(&mut feed, u64::MAX / 2), None);
+    assert_eq!(poll(&mut schedule, u64::MAX / 2), None);
 }
 
 #[test]
@@ -171,10 +171,10 @@ fn a_name_that_no_frame_can_hold_is_refused() {
     assert!(Node::new(&"x".repeat(33), 0).is_err());
 }
 
-fn record(feed: Feed) -> (Vec<String>, Counts) {
+fn record(schedule: Schedule) -> (Vec<String>, Counts) {
     let (_sender, shutdown) = shutdown::channel();
     let mut file = Vec::new();
-    let counts = write_csv(&mut file, feed, &shutdown, &mut |_| {}).unwrap();
+    let counts = write_csv(&mut file, schedule, &shutdown, &mut |_| {}).unwrap();
     let text = String::from_utf8(file).unwrap();
     assert!(text.ends_with('\n'));
     (text.lines().map(str::to_owned).collect(), counts)
@@ -182,7 +182,7 @@ fn record(feed: Feed) -> (Vec<String>, Counts) {
 
 #[test]
 fn the_columns_of_a_recording_are_the_channels_and_the_labels() {
-    let (lines, counts) = record(feed("outer_race@1s:0.8", 0.0, 10));
+    let (lines, counts) = record(schedule("outer_race@1s:0.8", 0.0, 10));
     let names: Vec<_> = CHANNELS.iter().map(|channel| channel.name).collect();
     let columns: Vec<_> = lines[0].split(',').collect();
     assert_eq!(columns[..2], ["seq", "ts"]);
@@ -200,13 +200,13 @@ fn the_columns_of_a_recording_are_the_channels_and_the_labels() {
 
 #[test]
 fn the_same_seed_makes_the_same_recording() {
-    let recorded = || record(feed("cavitation@1s", 0.0, 30)).0;
+    let recorded = || record(schedule("cavitation@1s", 0.0, 30)).0;
     assert_eq!(recorded(), recorded());
 }
 
 #[test]
 fn what_a_dropout_keeps_back_is_not_recorded_but_counted() {
-    let (lines, counts) = record(feed("dropout@1s", 0.0, 60));
+    let (lines, counts) = record(schedule("dropout@1s", 0.0, 60));
     let kept_back = rig("dropout@1s").take(600).filter(|r| !r.sent).count();
     assert!(kept_back > 0);
     assert_eq!(counts.dropped, kept_back as u64);
@@ -220,7 +220,7 @@ fn what_a_dropout_keeps_back_is_not_recorded_but_counted() {
 #[test]
 fn the_shutdown_ends_a_feed_without_end() {
     let (sender, shutdown) = shutdown::channel();
-    let endless = Feed::new(rig(""), Pace::UNLIMITED, None);
+    let endless = Schedule::new(rig(""), Pace::UNLIMITED, None);
     let counts = write_csv(&mut io::sink(), endless, &shutdown, &mut |reading| {
         if reading.sequence == 9 {
             sender.request();
@@ -241,6 +241,12 @@ fn a_reader_that_has_gone_is_the_writers_error() {
         }
     }
     let (_sender, shutdown) = shutdown::channel();
-    let error = write_csv(&mut ClosedPipe, feed("", 0.0, 1), &shutdown, &mut |_| {}).unwrap_err();
+    let error = write_csv(
+        &mut ClosedPipe,
+        schedule("", 0.0, 1),
+        &shutdown,
+        &mut |_| {},
+    )
+    .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }

@@ -2,7 +2,7 @@
 //!
 //! Every reading is due at the start plus its own time over the speed, so that
 //! a late one delays none after it and nothing drifts. The clock is the
-//! caller's: [`Feed::poll`] is told how long ago the start was.
+//! caller's: [`Schedule::poll`] is told how long ago the start was.
 
 use hark_rig::{Rig, RigReading};
 use std::iter::Peekable;
@@ -82,13 +82,13 @@ pub enum Step {
 
 /// The readings of a rig, each when it is due.
 #[derive(Debug)]
-pub struct Feed {
+pub struct Schedule {
     rig: Peekable<Rig>,
     pace: Pace,
     end: Option<Duration>,
 }
 
-impl Feed {
+impl Schedule {
     /// The readings of `rig` before `end` of simulated time; all of them, so
     /// without end, if there is none.
     pub fn new(rig: Rig, pace: Pace, end: Option<Duration>) -> Self {

@@ -1,24 +1,24 @@
 //! The recording: readings with what was wrong with the machine at the time.
 
 use super::text::{append, csv_header, write_cells};
-use super::{Counts, Feed, SHUTDOWN_POLL, Step};
+use super::{Counts, SHUTDOWN_POLL, Schedule, Step};
 use hark_rig::{Fault, RigReading};
 use hark_threads::shutdown::Shutdown;
 use std::io::{self, Write};
 use std::time::Instant;
 
-/// Writes the readings of `feed` to `out`: a header, then `seq`, `ts` in µs,
+/// Writes the readings of `schedule` to `out`: a header, then `seq`, `ts` in µs,
 /// the channels, `label` and `severity`, 0 to 1.
 ///
 /// The label is the fault's name, empty while there is none. A reading that a
 /// `dropout` keeps back is left out. `out` should be buffered; it is flushed
-/// whenever the feed waits, and at the end.
+/// whenever the schedule waits, and at the end.
 ///
 /// # Errors
 /// Those of `out`; [`io::ErrorKind::BrokenPipe`] if its reader has gone.
 pub fn write_csv(
     out: &mut impl Write,
-    mut feed: Feed,
+    mut schedule: Schedule,
     shutdown: &Shutdown,
     on_reading: &mut dyn FnMut(&RigReading),
 ) -> io::Result<Counts> {
@@ -27,7 +27,7 @@ pub fn write_csv(
     let mut line = Vec::new();
     writeln!(out, "{}", csv_header(&["label", "severity"]))?;
     while !shutdown.is_requested() {
-        match feed.poll(start.elapsed()) {
+        match schedule.poll(start.elapsed()) {
             Step::Play(reading) => {
                 on_reading(&reading);
                 counts.readings += 1;

@@ -3,7 +3,7 @@
 //! At QoS 1 readings wait for their acknowledgement and are sent again after a
 //! lost connection, as a sensor with a little memory does; when that is full,
 //! the oldest gives way, counted. At QoS 0 they are lost while the broker is
-//! away. A feed without a pace waits for the broker instead.
+//! away. A schedule without a pace waits for the broker instead.
 //!
 //! Nobody can ask over MQTT, so the greeting, a `Hello` or the header of CSV,
 //! is sent on every connection and every ten seconds of simulated time.
@@ -11,7 +11,7 @@
 mod link;
 
 use super::encoding::Beat;
-use super::{Counts, Encoding, Feed, Step};
+use super::{Counts, Encoding, Schedule, Step};
 use hark_outlet::mqtt::{Broker, Delivery, Event};
 use hark_rig::RigReading;
 use hark_threads::shutdown::Shutdown;
@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Messages that wait: a minute and a half of ten readings a second.
 const LETTERS_MAX: usize = 1_000;
-/// How long the end of the feed waits for the last acknowledgements.
+/// How long the end of the schedule waits for the last acknowledgements.
 const END_WAIT: Duration = Duration::from_secs(5);
 /// The same at a shutdown, and for the goodbye: together half of the two
 /// seconds in which a stop must be over.
@@ -42,7 +42,7 @@ pub struct Publication {
     pub delivery: Delivery,
 }
 
-/// Publishes `feed` until it ends or the shutdown, connecting anew whenever
+/// Publishes `schedule` until it ends or the shutdown, connecting anew whenever
 /// the broker is lost, ever more slowly. The broker's troubles are logged.
 ///
 /// # Errors
@@ -50,7 +50,7 @@ pub struct Publication {
 pub fn play_mqtt(
     publication: &Publication,
     encoding: &Encoding,
-    feed: Feed,
+    schedule: Schedule,
     mut shutdown: Shutdown,
     on_reading: &mut dyn FnMut(&RigReading),
 ) -> io::Result<Counts> {
@@ -64,10 +64,10 @@ pub fn play_mqtt(
         letters: VecDeque::new(),
         handed: 0,
         beat: Beat::new(),
-        is_patient: feed.pace().is_unlimited(),
+        is_patient: schedule.pace().is_unlimited(),
         counts: Counts::default(),
     };
-    runtime.block_on(player.play(feed, &mut shutdown, on_reading));
+    runtime.block_on(player.play(schedule, &mut shutdown, on_reading));
     Ok(player.counts)
 }
 
@@ -92,12 +92,12 @@ struct Player<'a> {
 impl Player<'_> {
     async fn play(
         &mut self,
-        mut feed: Feed,
+        mut schedule: Schedule,
         shutdown: &mut Shutdown,
         on_reading: &mut dyn FnMut(&RigReading),
     ) {
         let start = Instant::now();
-        while let Some(wait) = self.take_due(&mut feed, start.elapsed(), on_reading) {
+        while let Some(wait) = self.take_due(&mut schedule, start.elapsed(), on_reading) {
             self.hand_over();
             tokio::select! {
                 biased;
@@ -113,12 +113,12 @@ impl Player<'_> {
     /// how long to wait for the next, `None` at the end.
     fn take_due(
         &mut self,
-        feed: &mut Feed,
+        schedule: &mut Schedule,
         elapsed: Duration,
         on_reading: &mut dyn FnMut(&RigReading),
     ) -> Option<Duration> {
         while !self.is_patient || self.letters.len() < LETTERS_MAX {
-            match feed.poll(elapsed) {
+            match schedule.poll(elapsed) {
                 Step::Play(reading) => {
                     on_reading(&reading);
                     self.take(&reading);

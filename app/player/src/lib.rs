@@ -1,30 +1,30 @@
 //! Players of the simulated pump: its readings over a pseudo terminal, to a
 //! broker or into a CSV file, at a pace.
 //!
-//! A [`Feed`] decides which reading is due when, from the time it is told; an
+//! A [`Schedule`] decides which reading is due when, from the time it is told; an
 //! [`Encoding`] turns it into bytes. The players [`play_pty`], [`play_mqtt`]
 //! and [`write_csv`] wait and write. They run on the caller's thread until the
-//! feed or the [`Shutdown`](hark_threads::shutdown::Shutdown) ends them, wake within
+//! schedule or the [`Shutdown`](hark_threads::shutdown::Shutdown) ends them, wake within
 //! 50 ms for the latter, and report every reading to the caller as it goes out.
 //!
 //! What a dead link would lose is lost here too, and counted: a player never
-//! falls behind its pace in order to wait for a reader. Only a feed without a
+//! falls behind its pace in order to wait for a reader. Only a schedule without a
 //! pace waits.
 
 mod csv;
 mod encoding;
-mod feed;
 mod mqtt;
 mod node;
 mod pty;
+mod schedule;
 mod text;
 
 pub use csv::write_csv;
 pub use encoding::Encoding;
-pub use feed::{Feed, InvalidSpeed, Pace, SPEED_MAX, SPEED_MIN, Step};
 pub use mqtt::{Publication, play_mqtt};
 pub use node::{Node, NodeNameTooLong};
 pub use pty::play_pty;
+pub use schedule::{InvalidSpeed, Pace, SPEED_MAX, SPEED_MIN, Schedule, Step};
 pub use text::TextFormat;
 
 use serde::Serialize;

@@ -3,8 +3,8 @@
 //! The gateway's part runs in the player's callback, on the same thread, so
 //! that nothing depends on who is faster.
 
-use super::{feed, rig, text_decoder};
-use crate::player::*;
+use super::{rig, schedule, text_decoder};
+use crate::*;
 use hark_codec::LineSplitter;
 use hark_hal::{Pty, Received, SerialLine, SerialSettings};
 use hark_rig::{CHANNELS, RigReading};
@@ -69,15 +69,15 @@ fn frames() -> Encoding {
     Encoding::Frames(Node::new("pump-1", 42).unwrap())
 }
 
-/// Plays `feed`; `on_reading` may end it.
+/// Plays `schedule`; `on_reading` may end it.
 fn play(
     pty: &Pty,
     encoding: &Encoding,
-    feed: Feed,
+    schedule: Schedule,
     mut on_reading: impl FnMut(&RigReading, &ShutdownSender),
 ) -> Counts {
     let (sender, shutdown) = shutdown::channel();
-    play_pty(pty, encoding, feed, &shutdown, &mut |reading| {
+    play_pty(pty, encoding, schedule, &shutdown, &mut |reading| {
         on_reading(reading, &sender);
     })
     .unwrap()
@@ -87,7 +87,7 @@ fn play(
 fn a_gateway_hears_the_hello_and_then_every_reading() {
     let pty = Pty::open().unwrap();
     let mut gateway = Gateway::new(&pty);
-    let counts = play(&pty, &frames(), feed("", 0.0, 30), |_, _| {
+    let counts = play(&pty, &frames(), schedule("", 0.0, 30), |_, _| {
         gateway.receive(Duration::ZERO);
     });
     gateway.receive_all();
@@ -112,8 +112,8 @@ fn a_gateway_hears_the_hello_and_then_every_reading() {
 fn a_gateway_that_asks_hears_the_hello_again() {
     let pty = Pty::open().unwrap();
     let mut gateway = Gateway::new(&pty);
-    // The feed is far longer than any request takes.
-    let long = feed("", 1e6, 100_000);
+    // The schedule is far longer than any request takes.
+    let long = schedule("", 1e6, 100_000);
     play(&pty, &frames(), long, |reading, sender| {
         if reading.sequence == 10 {
             gateway.say(Config {
@@ -134,7 +134,7 @@ fn a_gateway_that_asks_hears_the_hello_again() {
 #[test]
 fn readings_that_nobody_listens_to_are_lost_and_counted() {
     let pty = Pty::open().unwrap();
-    let counts = play(&pty, &frames(), feed("", 1e6, 60), |_, _| {});
+    let counts = play(&pty, &frames(), schedule("", 1e6, 60), |_, _| {});
     assert_eq!(
         counts,
         Counts {
@@ -153,7 +153,7 @@ fn each_reader_is_greeted_by_the_next_reading() {
     play(
         &pty,
         &frames(),
-        feed("", 1e6, 6),
+        schedule("", 1e6, 6),
         |reading, _| match reading.sequence {
             10 | 30 => gateway = Some(Gateway::new(&pty)),
             20 | 40 => {
@@ -174,9 +174,15 @@ fn without_a_pace_the_player_waits_for_a_reader() {
     let (sender, shutdown) = shutdown::channel();
     sender.request();
     let mut is_called = false;
-    let counts = play_pty(&pty, &frames(), feed("", 0.0, 60), &shutdown, &mut |_| {
-        is_called = true;
-    })
+    let counts = play_pty(
+        &pty,
+        &frames(),
+        schedule("", 0.0, 60),
+        &shutdown,
+        &mut |_| {
+            is_called = true;
+        },
+    )
     .unwrap();
     assert_eq!(counts, Counts::default());
     assert!(!is_called);
@@ -188,22 +194,27 @@ fn a_slow_reader_costs_only_what_it_missed() {
     let pty = Pty::open().unwrap();
     let mut gateway = Gateway::new(&pty);
     let (mut last, mut stalls, mut reading_since) = (Instant::now(), 0, None);
-    let counts = play(&pty, &frames(), feed("", 1e6, 10_000), |reading, sender| {
-        // A player that is late waits only for room, which is once for each
-        // reading that is lost; a busy machine may seem to, but hardly twice.
-        let is_stalled = last.elapsed() >= SHUTDOWN_POLL;
-        stalls = if is_stalled { stalls + 1 } else { 0 };
-        if stalls == 3 {
-            reading_since.get_or_insert(reading.sequence);
-        }
-        if let Some(since) = reading_since {
-            while gateway.receive(Duration::from_millis(1)) {}
-            if reading.sequence > since + 20 {
-                sender.request();
+    let counts = play(
+        &pty,
+        &frames(),
+        schedule("", 1e6, 10_000),
+        |reading, sender| {
+            // A player that is late waits only for room, which is once for each
+            // reading that is lost; a busy machine may seem to, but hardly twice.
+            let is_stalled = last.elapsed() >= SHUTDOWN_POLL;
+            stalls = if is_stalled { stalls + 1 } else { 0 };
+            if stalls == 3 {
+                reading_since.get_or_insert(reading.sequence);
             }
-        }
-        last = Instant::now();
-    });
+            if let Some(since) = reading_since {
+                while gateway.receive(Duration::from_millis(1)) {}
+                if reading.sequence > since + 20 {
+                    sender.request();
+                }
+            }
+            last = Instant::now();
+        },
+    );
     gateway.receive_all();
     assert!(counts.lost > 0);
     assert_eq!(counts.sent + counts.lost, counts.readings);
@@ -218,7 +229,7 @@ fn lines_arrive_as_lines_behind_their_header() {
     let pty = Pty::open().unwrap();
     let mut gateway = Gateway::new(&pty);
     let encoding = Encoding::Lines(TextFormat::Csv);
-    let counts = play(&pty, &encoding, feed("", 0.0, 15), |_, _| {
+    let counts = play(&pty, &encoding, schedule("", 0.0, 15), |_, _| {
         gateway.receive(Duration::ZERO);
     });
     gateway.receive_all();

@@ -6,7 +6,7 @@
 //! greeting asks for it with a `Config`.
 
 use super::encoding::{Beat, frame};
-use super::{Counts, Encoding, Feed, SHUTDOWN_POLL, Step};
+use super::{Counts, Encoding, SHUTDOWN_POLL, Schedule, Step};
 use hark_hal::Pty;
 use hark_rig::RigReading;
 use hark_threads::shutdown::Shutdown;
@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 /// What one read takes: a request is a frame of some ten bytes.
 const READ_BYTES: usize = 256;
 
-/// Plays `feed` into `pty`: frames with `Health` every ten seconds of simulated
-/// time, or lines. A feed without a pace waits for a reader, and for a slow one.
+/// Plays `schedule` into `pty`: frames with `Health` every ten seconds of simulated
+/// time, or lines. A schedule without a pace waits for a reader, and for a slow one.
 ///
 /// What the reader has not read yet is lost if `pty` is dropped at once.
 ///
@@ -27,12 +27,12 @@ const READ_BYTES: usize = 256;
 pub fn play_pty(
     pty: &Pty,
     encoding: &Encoding,
-    mut feed: Feed,
+    mut schedule: Schedule,
     shutdown: &Shutdown,
     on_reading: &mut dyn FnMut(&RigReading),
 ) -> io::Result<Counts> {
     let start = Instant::now();
-    let mut line = Line::new(pty, encoding, shutdown, feed.pace().is_unlimited());
+    let mut line = Line::new(pty, encoding, shutdown, schedule.pace().is_unlimited());
     let mut counts = Counts::default();
     let mut beat = Beat::new();
     while !shutdown.is_requested() {
@@ -41,7 +41,7 @@ pub fn play_pty(
             line.listen(SHUTDOWN_POLL)?;
             continue;
         }
-        match feed.poll(start.elapsed()) {
+        match schedule.poll(start.elapsed()) {
             Step::Play(reading) => {
                 on_reading(&reading);
                 line.listen(Duration::ZERO)?;

@@ -2,7 +2,7 @@
 //! socket is opened: the events of the connection are played.
 
 use super::*;
-use crate::player::{Node, Pace, TextFormat};
+use crate::{Node, Pace, TextFormat};
 use hark_config::{BrokerAddress, Config};
 use hark_rig::{Rig, RigConfig};
 
@@ -33,9 +33,9 @@ fn player<'a>(publication: &'a Publication, encoding: &'a Encoding, pace: Pace) 
     }
 }
 
-fn feed(pace: Pace, end_s: u64) -> Feed {
+fn schedule(pace: Pace, end_s: u64) -> Schedule {
     let rig = Rig::new(RigConfig::default()).unwrap();
-    Feed::new(rig, pace, Some(Duration::from_secs(end_s)))
+    Schedule::new(rig, pace, Some(Duration::from_secs(end_s)))
 }
 
 const JSON: Encoding = Encoding::Lines(TextFormat::Json);
@@ -44,8 +44,8 @@ const JSON: Encoding = Encoding::Lines(TextFormat::Json);
 fn at_qos_1_readings_wait_until_acknowledged() {
     let publication = publication(Delivery::AtLeastOnce);
     let mut player = player(&publication, &JSON, Pace::REAL_TIME);
-    let mut feed = feed(Pace::REAL_TIME, 10);
-    let wait = player.take_due(&mut feed, Duration::from_millis(250), &mut |_| {});
+    let mut schedule = schedule(Pace::REAL_TIME, 10);
+    let wait = player.take_due(&mut schedule, Duration::from_millis(250), &mut |_| {});
     assert_eq!(wait, Some(Duration::from_millis(50)));
     player.handed = 3;
     player.handle_event(Some(Event::Acknowledged(1)));
@@ -64,7 +64,11 @@ fn while_the_broker_is_away_the_oldest_reading_gives_way() {
     let publication = publication(Delivery::AtLeastOnce);
     let fast = Pace::new(1_000_000.0).unwrap();
     let mut player = player(&publication, &JSON, fast);
-    let end = player.take_due(&mut feed(fast, 120), Duration::from_secs(1), &mut |_| {});
+    let end = player.take_due(
+        &mut schedule(fast, 120),
+        Duration::from_secs(1),
+        &mut |_| {},
+    );
     assert_eq!(end, None);
     assert_eq!(player.counts.readings, 1_200);
     assert_eq!(player.counts.lost, 200);
@@ -76,8 +80,8 @@ fn while_the_broker_is_away_the_oldest_reading_gives_way() {
 fn at_qos_0_nothing_waits_for_a_broker_that_is_away() {
     let publication = publication(Delivery::AtMostOnce);
     let mut player = player(&publication, &JSON, Pace::REAL_TIME);
-    let mut feed = feed(Pace::REAL_TIME, 10);
-    player.take_due(&mut feed, Duration::from_secs(5), &mut |_| {});
+    let mut schedule = schedule(Pace::REAL_TIME, 10);
+    player.take_due(&mut schedule, Duration::from_secs(5), &mut |_| {});
     assert_eq!((player.counts.readings, player.counts.lost), (51, 51));
     assert!(player.letters.is_empty());
 }
@@ -87,8 +91,8 @@ fn without_a_pace_the_feed_waits_for_the_broker() {
     for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
         let publication = publication(delivery);
         let mut player = player(&publication, &JSON, Pace::UNLIMITED);
-        let mut feed = feed(Pace::UNLIMITED, 1_000);
-        let wait = player.take_due(&mut feed, Duration::ZERO, &mut |_| {});
+        let mut schedule = schedule(Pace::UNLIMITED, 1_000);
+        let wait = player.take_due(&mut schedule, Duration::ZERO, &mut |_| {});
         assert_eq!(wait, Some(IDLE));
         assert_eq!((player.letters.len(), player.counts.lost), (LETTERS_MAX, 0));
     }
@@ -99,8 +103,8 @@ fn a_new_connection_hears_the_hello_before_what_waited() {
     let publication = publication(Delivery::AtLeastOnce);
     let encoding = Encoding::Frames(Node::new("pump-1", 1).unwrap());
     let mut player = player(&publication, &encoding, Pace::REAL_TIME);
-    let mut feed = feed(Pace::REAL_TIME, 10);
-    player.take_due(&mut feed, Duration::ZERO, &mut |_| {});
+    let mut schedule = schedule(Pace::REAL_TIME, 10);
+    player.take_due(&mut schedule, Duration::ZERO, &mut |_| {});
     player.handle_event(Some(Event::Connected));
     assert_eq!(player.letters.len(), 2);
     assert!(!player.letters[0].is_reading);
