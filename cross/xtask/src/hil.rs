@@ -41,6 +41,9 @@ use stand::{Plan, Stand, Target};
 
 /// Two emulated gateways with their nodes are what two cores carry.
 const JOBS_MAX: usize = 2;
+/// Cuts of the power within one update that are the whole of `update-cut`: some
+/// 20 minutes on two cores.
+const CUTS: u32 = 20;
 
 const PACKAGES: [Package; 8] = [
     Package {
@@ -106,8 +109,9 @@ pub(crate) struct Args {
     /// Scenarios at a time; they wait more than they compute
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=JOBS_MAX as i64))]
     jobs: u8,
-    /// Moments at which the power is cut within an update
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    /// Moments at which the power is cut within an update; fewer are a subset,
+    /// and the report says so
+    #[arg(long, value_name = "N", default_value_t = CUTS, value_parser = clap::value_parser!(u32).range(2..=1000))]
     cuts: u32,
     /// Test a real board: the serial device of this host that is wired to it
     #[arg(long, value_name = "DEVICE", requires = "host")]
@@ -147,7 +151,20 @@ pub(crate) fn handle(args: &Args) -> Result<()> {
         _ => args.jobs.into(),
     };
     let outcomes = run.all(&chosen, jobs);
-    outcome::summarise(&outcomes, started.elapsed(), json.as_deref())
+    let left_out = left_out(&chosen, args.cuts);
+    outcome::summarise(
+        &outcomes,
+        started.elapsed(),
+        left_out.as_deref(),
+        json.as_deref(),
+    )
+}
+
+/// What of the whole the number of cuts leaves out.
+fn left_out(chosen: &[&Scenario], cuts: u32) -> Option<String> {
+    let is_cut = chosen.iter().any(|scenario| scenario.name == "update-cut");
+    (is_cut && cuts < CUTS)
+        .then(|| format!("update-cut with {cuts} cuts, the whole is `--cuts {CUTS}`"))
 }
 
 /// What all scenarios have in common.
@@ -298,4 +315,19 @@ fn given_or_built(given: Option<&Path>, built: &str, by: &str) -> Result<PathBuf
         path.display()
     );
     Ok(absolute)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_with_fewer_cuts_is_called_a_subset() {
+        let all = scenarios::choose(&[]).expect("all");
+        assert_eq!(left_out(&all, CUTS), None);
+        let told = left_out(&all, 3).expect("17 cuts are missing");
+        assert!(told.contains("3 cuts"), "{told}");
+        let boot = scenarios::choose(&["boot".to_owned()]).expect("it is there");
+        assert_eq!(left_out(&boot, 3), None);
+    }
 }

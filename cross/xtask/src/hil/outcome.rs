@@ -49,11 +49,17 @@ impl Outcome {
     }
 }
 
-/// Prints a line for each scenario, and writes the report as JSON.
+/// Prints a line for each scenario and `left_out`, which says how this is less
+/// than the whole, and writes the report as JSON.
 ///
 /// # Errors
 /// Names every scenario that failed.
-pub(super) fn summarise(outcomes: &[Outcome], took: Duration, json: Option<&Path>) -> Result<()> {
+pub(super) fn summarise(
+    outcomes: &[Outcome],
+    took: Duration,
+    left_out: Option<&str>,
+    json: Option<&Path>,
+) -> Result<()> {
     println!("== summary");
     let mut failed = Vec::new();
     for Outcome {
@@ -75,13 +81,16 @@ pub(super) fn summarise(outcomes: &[Outcome], took: Duration, json: Option<&Path
         };
         println!("{name:<10} {word:<8} {seconds:>6.1} s  {proves}");
     }
+    if let Some(left_out) = left_out {
+        println!("a SUBSET: {left_out}");
+    }
     println!(
         "{} scenarios in {:.1} s",
         outcomes.len(),
         took.as_secs_f64()
     );
     if let Some(path) = json {
-        let report = to_json(outcomes, took);
+        let report = to_json(outcomes, took, left_out);
         fs::write(path, format!("{report:#}\n"))
             .with_context(|| format!("writing {}", path.display()))?;
     }
@@ -91,7 +100,7 @@ pub(super) fn summarise(outcomes: &[Outcome], took: Duration, json: Option<&Path
     Ok(())
 }
 
-fn to_json(outcomes: &[Outcome], took: Duration) -> Value {
+fn to_json(outcomes: &[Outcome], took: Duration, left_out: Option<&str>) -> Value {
     let outcome = |outcome: &Outcome| {
         let (end, why) = match &outcome.end {
             Ending::Passed => ("passed", None),
@@ -105,5 +114,5 @@ fn to_json(outcomes: &[Outcome], took: Duration) -> Value {
         })
     };
     let scenarios: Value = outcomes.iter().map(outcome).collect();
-    json!({ "scenarios": scenarios, "seconds": took.as_secs_f64() })
+    json!({ "scenarios": scenarios, "seconds": took.as_secs_f64(), "left_out": left_out })
 }
