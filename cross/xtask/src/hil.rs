@@ -45,11 +45,16 @@ const JOBS_MAX: usize = 2;
 /// 20 minutes on two cores.
 const CUTS: u32 = 20;
 
-const PACKAGES: [Package; 8] = [
+const PACKAGES: [Package; 11] = [
     Package {
         name: "qemu-system-arm",
         program: qemu::AARCH64,
         why: "it emulates the gateway and the node",
+    },
+    Package {
+        name: "ipxe-qemu",
+        program: "/usr/lib/ipxe/qemu/efi-virtio.rom",
+        why: "it is the ROM of the gateway's network interface, without which QEMU does not start",
     },
     Package {
         name: "mosquitto",
@@ -85,6 +90,16 @@ const PACKAGES: [Package; 8] = [
         name: "openssh-client",
         program: "ssh",
         why: "a gateway that boots a disk is reached by SSH",
+    },
+    Package {
+        name: "openssl",
+        program: "openssl",
+        why: "flash.sh checks the image's signature",
+    },
+    Package {
+        name: "mtools",
+        program: "mcopy",
+        why: "flash.sh writes first settings",
     },
 ];
 
