@@ -64,7 +64,7 @@ fn message(topic: &str, payload: &[u8]) -> String {
 fn messages_of_every_quality_arrive_once_and_are_acknowledged() {
     // One at a time: the broker sends the next only when the last is
     // acknowledged completely.
-    let Some(broker) = Mosquitto::start("allow_anonymous true\nmax_inflight_messages 1") else {
+    let Some(broker) = Mosquitto::start("max_inflight_messages 1") else {
         return;
     };
     for protocol in BOTH {
@@ -104,7 +104,7 @@ fn publish_at(broker: &Mosquitto, quality: u8, topic: &str, count: u8) {
 
 #[test]
 fn a_batch_larger_than_the_socket_arrives_whole_and_in_order() {
-    let Some(broker) = Mosquitto::start("allow_anonymous true\nmax_queued_messages 0") else {
+    let Some(broker) = Mosquitto::start("max_queued_messages 0") else {
         return;
     };
     for protocol in BOTH {
@@ -133,7 +133,7 @@ fn a_batch_larger_than_the_socket_arrives_whole_and_in_order() {
 
 #[test]
 fn a_ping_is_answered() {
-    let Some(broker) = Mosquitto::start("allow_anonymous true") else {
+    let Some(broker) = Mosquitto::start("") else {
         return;
     };
     for protocol in BOTH {
@@ -165,7 +165,7 @@ fn a_login_is_taken_or_refused_with_a_reason() {
 #[test]
 fn a_broker_that_is_gone_is_noticed_at_once() {
     for protocol in BOTH {
-        let Some(mut broker) = Mosquitto::start("allow_anonymous true") else {
+        let Some(mut broker) = Mosquitto::start("") else {
             return;
         };
         let mut link = subscribed(&broker, protocol);
@@ -183,7 +183,7 @@ fn a_broker_that_is_gone_is_noticed_at_once() {
 
 #[test]
 fn a_goodbye_ends_the_connection_in_good_order() {
-    let Some(broker) = Mosquitto::start("allow_anonymous true") else {
+    let Some(broker) = Mosquitto::start("") else {
         return;
     };
     for protocol in BOTH {

@@ -82,6 +82,8 @@ const PICTURE: [(&str, &[&str]); 17] = [
     ),
     ("hark-threads", &["hark-engine"]),
     ("hark-wire", &[]),
+    // Beside the picture: tests only may know it.
+    ("hark-mosquitto", &[]),
     // Above the picture: nobody may know these two.
     (
         "hark-tests",
@@ -94,6 +96,7 @@ const PICTURE: [(&str, &[&str]); 17] = [
             "hark-keeper",
             "hark-links",
             "hark-models",
+            "hark-mosquitto",
             "hark-mqtt",
             "hark-outlet",
             "hark-rig",

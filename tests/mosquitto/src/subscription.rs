@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::Mosquitto;
-use crate::mosquitto::client_error;
+use crate::broker::client_error;
 
 /// Messages held until the test asks for them; when full, the pipe to
 /// `mosquitto_sub` fills next, and then the broker queues: nothing is lost that

@@ -4,7 +4,7 @@
 //! configuration of its own, and leaves nothing behind.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,14 +24,29 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// Between the choice of a free port and its use another process may take it.
 const PORT_ATTEMPTS: u32 = 5;
 
+/// The file of who may log in, in the broker's folder.
+const PASSWORDS: &str = "passwords";
+
 /// Whether sessions, queued messages and retained messages outlive the broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Persistence {
     /// Everything is forgotten when it stops.
+    #[default]
     Off,
     /// Everything is written as soon as it changes and when the broker stops,
     /// and read when it starts again.
     On,
+}
+
+/// What a test asks of its broker; by default nothing is kept and all may log in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings<'a> {
+    /// What outlives a stop.
+    pub persistence: Persistence,
+    /// The only name and password that it takes.
+    pub login: Option<(&'a str, &'a str)>,
+    /// More lines for its configuration.
+    pub lines: &'a str,
 }
 
 /// A running, or stopped, broker; killed when dropped.
@@ -48,7 +63,7 @@ impl Mosquitto {
     /// # Errors
     /// If mosquitto is not installed (the message says how to), or does not start.
     pub fn start() -> Result<Self> {
-        Self::start_with(Persistence::Off)
+        Self::start_configured(&Settings::default())
     }
 
     /// Starts a broker and waits until it accepts.
@@ -56,6 +71,35 @@ impl Mosquitto {
     /// # Errors
     /// As [`Mosquitto::start`].
     pub fn start_with(persistence: Persistence) -> Result<Self> {
+        Self::start_configured(&Settings {
+            persistence,
+            ..Settings::default()
+        })
+    }
+
+    /// As [`Mosquitto::start_configured`]; without mosquitto on this machine
+    /// nothing, loudly.
+    ///
+    /// # Errors
+    /// If mosquitto does not start.
+    pub fn start_or_skip(settings: &Settings) -> Result<Option<Self>> {
+        if is_installed() {
+            return Self::start_configured(settings).map(Some);
+        }
+        // Written past the test harness, which keeps back what a passing test
+        // prints.
+        let skipped = b"SKIPPED, AND NOTHING PROVED: mosquitto is not installed\n";
+        io::stderr()
+            .write_all(skipped)
+            .context("telling of a skipped test")?;
+        Ok(None)
+    }
+
+    /// Starts a broker with `settings` and waits until it accepts.
+    ///
+    /// # Errors
+    /// As [`Mosquitto::start`].
+    pub fn start_configured(settings: &Settings) -> Result<Self> {
         let mut last = None;
         for _ in 0..PORT_ATTEMPTS {
             let mut broker = Self {
@@ -63,7 +107,7 @@ impl Mosquitto {
                 port: free_port()?,
                 home: tempfile::tempdir().context("making a folder for the broker")?,
             };
-            broker.configure(persistence)?;
+            broker.configure(settings)?;
             match broker.restart_on_same_port() {
                 Ok(()) => return Ok(broker),
                 Err(error) => last = Some(error),
@@ -209,22 +253,40 @@ impl Mosquitto {
         client
     }
 
-    fn configure(&self, persistence: Persistence) -> Result<()> {
+    fn configure(&self, settings: &Settings) -> Result<()> {
         let home = self.home.path().display();
-        let persistence = match persistence {
+        let persistence = match settings.persistence {
             Persistence::Off => "persistence false".to_owned(),
             Persistence::On => format!(
                 "persistence true\npersistence_location {home}/\n\
                  autosave_interval 1\nautosave_on_changes true"
             ),
         };
+        let login = match settings.login {
+            None => "allow_anonymous true".to_owned(),
+            Some((user, password)) => {
+                self.write_password(user, password)?;
+                format!("allow_anonymous false\npassword_file {home}/{PASSWORDS}")
+            }
+        };
         // As root mosquitto would become a user who may not enter the folder;
         // any other user it ignores the line for.
         let text = format!(
-            "listener {} 127.0.0.1\nallow_anonymous true\nuser root\nlog_dest stderr\n{persistence}\n",
-            self.port
+            "listener {} 127.0.0.1\nuser root\nlog_dest stderr\n{login}\n{persistence}\n{}\n",
+            self.port, settings.lines
         );
         fs::write(self.configuration(), text).context("writing the broker's configuration")
+    }
+
+    fn write_password(&self, user: &str, password: &str) -> Result<()> {
+        let status = Command::new("mosquitto_passwd")
+            .args(["-b", "-c"])
+            .arg(self.home.path().join(PASSWORDS))
+            .args([user, password])
+            .status()
+            .map_err(|error| client_error("mosquitto_passwd", error))?;
+        ensure!(status.success(), "mosquitto_passwd failed: {status}");
+        Ok(())
     }
 
     fn configuration(&self) -> PathBuf {
@@ -261,6 +323,15 @@ impl Drop for Mosquitto {
             let _ = self.kill();
         }
     }
+}
+
+fn is_installed() -> bool {
+    let started = Command::new(program())
+        .arg("-h")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    !started.is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
 /// What to say when a program of mosquitto's packages cannot be started.
