@@ -12,13 +12,12 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::dense::DenseModel;
 use crate::files::{FILE_BYTES_MAX, Files, sha256_hex};
 use crate::golden::{Golden, GoldenError};
 use crate::infer::Infer;
 use crate::load::LoadError;
 use crate::manifest::{FORMAT, Manifest, Precision, Variant};
-use crate::tract::TractModel;
+use crate::runtime::Runtimes;
 
 /// The manifest's name in every bundle.
 pub const MANIFEST: &str = "manifest.toml";
@@ -225,19 +224,19 @@ impl<P> Bundle<P> {
         &self.digest
     }
 
-    /// Loads the first variant that works here: built into this binary, loadable,
+    /// Loads the first variant that works here: of a runtime in `runtimes`, loadable,
     /// and true to the golden vectors. Takes milliseconds to seconds and allocates;
     /// call it outside the hot path, once for each thread that infers.
     ///
     /// # Errors
     /// [`BundleError::NoVariant`] with the reason of each.
-    pub fn load(&self, choice: Choice) -> Result<Loaded<'_>, BundleError> {
+    pub fn load(&self, runtimes: &Runtimes, choice: Choice) -> Result<Loaded<'_>, BundleError> {
         let mut skipped = Vec::new();
         for variant in &self.manifest.variants {
             if !choice.allows(variant) {
                 continue;
             }
-            match self.try_variant(variant) {
+            match self.try_variant(runtimes, variant) {
                 Ok(model) => {
                     return Ok(Loaded {
                         model,
@@ -262,19 +261,18 @@ impl<P> Bundle<P> {
 
     /// The file is verified again: storage may have changed since the bundle was
     /// opened, and what runs must be what was signed.
-    fn try_variant(&self, variant: &Variant) -> Result<Box<dyn Infer>, Reason> {
-        let (inputs, outputs) = (self.manifest.model.inputs, self.manifest.model.outputs);
+    fn try_variant(
+        &self,
+        runtimes: &Runtimes,
+        variant: &Variant,
+    ) -> Result<Box<dyn Infer>, Reason> {
         let read = || {
             let bytes = self.files.read_verified(&variant.file, &variant.sha256);
             bytes.map_err(|error| Reason::File(Box::new(error)))
         };
-        let precision = variant.precision;
-        let mut model: Box<dyn Infer> = match variant.backend.as_str() {
-            "tract" => Box::new(TractModel::load(&read()?, inputs, outputs, precision)?),
-            "dense" => Box::new(DenseModel::load(&read()?, inputs, outputs)?),
-            _ => return Err(Reason::Backend),
-        };
-        self.golden.check_outputs(precision, model.as_mut())?;
+        let mut model = runtimes.load(variant, &self.manifest.model, read)?;
+        self.golden
+            .check_outputs(variant.precision, model.as_mut())?;
         Ok(model)
     }
 }

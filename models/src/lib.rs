@@ -1,10 +1,11 @@
 //! Models: what runs them, and the bundles they come in.
 //!
 //! [`Infer`] is one loaded model: features in, outputs out. A backend (one file
-//! each: [`tract`], [`dense`]) implements it. A [`Bundle`] is a folder, or a list of
-//! files compiled into the binary, holding a manifest, one model file for each
-//! precision, and golden vectors. [`Bundle::load`] hands out the first variant
-//! that loads *and* reproduces its golden outputs on the backend that will run it.
+//! each: [`tract`], [`dense`]) implements it, and its [`Runtime`] loads it. A
+//! [`Bundle`] is a folder, or a list of files compiled into the binary, holding a
+//! manifest, one model file for each precision, and golden vectors.
+//! [`Bundle::load`] hands out the first variant that one of the [`Runtimes`] loads
+//! *and* that reproduces its golden outputs on the backend that will run it.
 //!
 //! This crate knows nothing of readings, windows or verdicts. The manifest's
 //! `[pipeline]` section is a type of the caller's, and so is the check that
@@ -15,7 +16,8 @@
 //! struct Pipeline { window: usize }
 //!
 //! let bundle = hark_models::Bundle::<Pipeline>::open("models/pump-rig")?;
-//! let mut loaded = bundle.load(hark_models::Choice::Any)?;
+//! let runtimes = hark_models::Runtimes::default();
+//! let mut loaded = bundle.load(&runtimes, hark_models::Choice::Any)?;
 //! let features = vec![0.0; loaded.model.inputs()];
 //! let mut outputs = vec![0.0; loaded.model.outputs()];
 //! loaded.model.infer(&features, &mut outputs)?;
@@ -29,6 +31,7 @@ pub mod golden;
 mod infer;
 mod load;
 pub mod manifest;
+pub mod runtime;
 pub mod tract;
 
 #[cfg(test)]
@@ -38,3 +41,4 @@ pub use bundle::{Bundle, BundleError, Choice, Loaded};
 pub use infer::{BATCH_MAX, Infer, InferError};
 pub use load::{LoadError, TENSOR_BYTES_MAX};
 pub use manifest::{Manifest, Precision, Variant};
+pub use runtime::{BoardFacts, ModelFile, Runtime, Runtimes};

@@ -9,7 +9,7 @@ use crate::report::ModelIdentity;
 use anyhow::{Context, bail, ensure};
 use hark_config::BundlePath;
 use hark_engine::{Engine, Limits, NodeClock, Now, Output, PipelineSpec, Reading, Step};
-use hark_models::{Bundle, Choice, Infer, Precision};
+use hark_models::{Bundle, Choice, Infer, Precision, Runtimes};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ impl ModelBundle {
     /// # Errors
     /// Why each variant does not.
     pub fn load(&self) -> anyhow::Result<LoadedModel> {
-        let loaded = self.bundle.load(Choice::Any)?;
+        let loaded = self.bundle.load(&Runtimes::default(), Choice::Any)?;
         for skipped in &loaded.skipped {
             tracing::warn!("model variant passed over: {skipped}");
         }
@@ -205,7 +205,10 @@ mod tests {
         for name in BUILTIN {
             let bundle = builtin(name).unwrap();
             for precision in [Precision::Int8, Precision::Float32] {
-                let loaded = bundle.bundle.load(Choice::Only(precision)).unwrap();
+                let loaded = bundle
+                    .bundle
+                    .load(&Runtimes::default(), Choice::Only(precision))
+                    .unwrap();
                 let mut infer = loaded.model;
                 bundle.check_golden(precision, infer.as_mut()).unwrap();
             }

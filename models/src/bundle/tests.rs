@@ -111,7 +111,7 @@ fn open(folder: &TempDir) -> Result<Bundle<Pipeline>, BundleError> {
 fn open_whole(folder: &TempDir) -> Result<Bundle<Pipeline>, BundleError> {
     let bundle = open(folder)?;
     for precision in [Precision::Int8, Precision::Float32] {
-        bundle.load(Choice::Only(precision))?;
+        bundle.load(&Runtimes::default(), Choice::Only(precision))?;
     }
     Ok(bundle)
 }
@@ -154,7 +154,9 @@ fn loaded_backend(spoil: impl FnOnce(&mut Recipe), choice: Choice) -> (String, S
     spoil(&mut recipe);
     let folder = recipe.write();
     let bundle = open(&folder).expect("it opens");
-    let loaded = bundle.load(choice).expect("one variant works");
+    let loaded = bundle
+        .load(&Runtimes::default(), choice)
+        .expect("one variant works");
     let skipped: Vec<String> = loaded.skipped.iter().map(ToString::to_string).collect();
     (loaded.model.backend().to_owned(), skipped.join("; "))
 }
@@ -199,7 +201,9 @@ fn an_embedded_bundle_is_the_same_bundle() {
     let bundle = Bundle::<Pipeline>::embedded(all).expect("sound");
     let folder = recipe.write();
     assert_eq!(bundle.digest(), open(&folder).expect("sound").digest());
-    let loaded = bundle.load(Choice::Any).expect("it works");
+    let loaded = bundle
+        .load(&Runtimes::default(), Choice::Any)
+        .expect("it works");
     assert_eq!(loaded.model.backend(), "tract int8");
 
     let error = Bundle::<Pipeline>::embedded(&all[..3]).expect_err("no golden file");
@@ -260,7 +264,9 @@ fn the_dense_backend_is_taken_where_it_is_named_and_passed_over_where_it_is_unfi
 fn the_pump_rig_is_loaded_on_the_dense_backend() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pump-rig");
     let bundle = Bundle::<serde::de::IgnoredAny>::open(folder).expect("sound");
-    let loaded = bundle.load(Choice::Any).expect("it works");
+    let loaded = bundle
+        .load(&Runtimes::default(), Choice::Any)
+        .expect("it works");
     assert_eq!(loaded.model.backend(), "dense int8");
 }
 
@@ -289,7 +295,7 @@ fn a_bundle_without_a_working_variant_gives_every_reason() {
     recipe.float32 = recipe.float32[..200].to_vec();
     let folder = recipe.write();
     let bundle = open(&folder).expect("it opens");
-    let Err(error) = bundle.load(Choice::Any) else {
+    let Err(error) = bundle.load(&Runtimes::default(), Choice::Any) else {
         panic!("loaded");
     };
     check_error(
@@ -300,7 +306,7 @@ fn a_bundle_without_a_working_variant_gives_every_reason() {
             "tract float32 (model.onnx): not a model",
         ],
     );
-    let Err(error) = bundle.load(Choice::Only(Precision::Int8)) else {
+    let Err(error) = bundle.load(&Runtimes::default(), Choice::Only(Precision::Int8)) else {
         panic!("loaded");
     };
     check_error(error, &["tract int8"]);
@@ -323,7 +329,9 @@ fn a_file_that_changes_after_opening_is_not_loaded() {
     let folder = recipe.write();
     let bundle = open(&folder).expect("sound");
     fs::write(folder.path().join("model.int8.onnx"), &recipe.float32).expect("written");
-    let loaded = bundle.load(Choice::Any).expect("float32 works");
+    let loaded = bundle
+        .load(&Runtimes::default(), Choice::Any)
+        .expect("float32 works");
     assert_eq!(loaded.variant.precision, Precision::Float32);
     let expected = [sha256_hex(&recipe.float32), sha256_hex(&recipe.int8)];
     let text = loaded.skipped[0].to_string();
