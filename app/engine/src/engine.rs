@@ -322,7 +322,7 @@ impl Engine {
     /// be answered at once.
     fn ask(&mut self, slot: u8, question: Question) -> Step {
         self.follow(question.arrived_us);
-        if !self.may_wait(question.arrived_us) {
+        if !self.may_wait(&question) {
             return self.answer_at_once(&question);
         }
         if let Some(outcome) = self.answer_from_cache(slot, &question) {

@@ -1,6 +1,7 @@
 //! The engine's side that faces the models: batches out, answers in, and what
 //! the ladder makes of them.
 
+use super::pending::Question;
 use super::{Engine, Ticket};
 use crate::Now;
 use crate::ladder::{Ending, Hang, Rung, StepReason};
@@ -119,8 +120,14 @@ impl Engine {
     /// When [`Engine::handle_timeout`], or [`Engine::handle_hang`] if the model
     /// is running, is next wanted, on the monotonic clock.
     pub fn next_timeout_us(&self) -> Option<u64> {
-        let deadline_us = self.pending.next_deadline_us()?;
-        Some(deadline_us.saturating_sub(self.limits.keeper_margin_us))
+        self.pending
+            .next_deadline_us()
+            .map(|at| self.timeout_us(at))
+    }
+
+    /// When the rule answers in place of a model, for a verdict due at `deadline_us`.
+    fn timeout_us(&self, deadline_us: u64) -> u64 {
+        deadline_us.saturating_sub(self.limits.keeper_margin_us)
     }
 
     /// Answers every question that is due by the rule.
@@ -192,9 +199,16 @@ impl Engine {
         self.follow(now_us);
     }
 
-    /// Whether a window is better asked than answered by the rule at once. Where
-    /// nothing but a trial can run, only one may wait for it.
-    pub(super) fn may_wait(&self, now_us: u64) -> bool {
+    /// Whether a window that is complete is better asked than answered by the rule
+    /// at once. Where nothing but a trial can run, only one may wait for it.
+    pub(super) fn may_wait(&self, question: &Question) -> bool {
+        let now_us = question.arrived_us;
+        // Nobody looks at a question before another event comes, which may be a
+        // minute later: one that is due by then must not be put at all.
+        let starts_until_us = self.timeout_us(question.deadline_us);
+        if starts_until_us <= now_us {
+            return false;
+        }
         let choice = self.ladder.choice(now_us);
         choice.is_some_and(|c| {
             !c.is_trial || self.ladder.has_server() || self.pending.unanswered() == 0

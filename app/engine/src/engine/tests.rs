@@ -160,6 +160,17 @@ fn a_hung_model_takes_every_slot_and_the_rule_answers_at_once() {
 }
 
 #[test]
+fn where_no_inference_can_start_in_time_the_rule_answers_with_the_reading() {
+    let mut engine = two_readings();
+    engine.limits.keeper_margin_us = DEADLINE_US;
+    read(&mut engine, 0, 1.0, 0);
+    let step = read(&mut engine, 1, 2.0, 100);
+    assert_eq!(step, Step::Settled(Outcome::Fallback));
+    assert_eq!(verdicts(&mut engine), [(Rung::Rule, 0.0, true)]);
+    check_conservation(&engine);
+}
+
+#[test]
 fn an_old_ticket_says_nothing_about_a_new_question() {
     let mut engine = two_readings();
     read(&mut engine, 0, 1.0, 0);
