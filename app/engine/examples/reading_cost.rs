@@ -4,8 +4,11 @@
 //! each pipeline and number of sensors it prints the median, least and greatest
 //! of [`RUNS`] runs, in nanoseconds a reading.
 
-use hark_engine::{Engine, Limits, NodeClock, Now, PipelineSpec, Reading};
-use std::time::Instant;
+use hark_engine::{
+    Answers, Driver, Engine, Fault, Instance, Limits, NodeClock, Now, Output, PipelineSpec,
+    Reading, Rung, Sink,
+};
+use std::time::{Duration, Instant};
 
 const RUNS: usize = 5;
 const READINGS: usize = 200_000;
@@ -72,6 +75,21 @@ fn measure(name: &str, sensors: usize, spec: &PipelineSpec) {
     println!("{name:24} {sensors:8} {median:9.0} {min:7.0} {max:7.0}");
 }
 
+/// Gives back what it was given.
+struct Echo(Vec<f32>);
+
+impl Answers for Echo {
+    fn answer(&self, _row: usize) -> Result<&[f32], Fault> {
+        Ok(&self.0)
+    }
+}
+
+struct Nobody;
+
+impl Sink for Nobody {
+    fn handle_output(&mut self, _output: Output) {}
+}
+
 fn run(sensors: usize, spec: &PipelineSpec) -> f64 {
     let limits = Limits {
         sensors_max: sensors,
@@ -81,11 +99,15 @@ fn run(sensors: usize, spec: &PipelineSpec) -> f64 {
         clock: NodeClock::None,
         is_caching: false,
     };
-    let mut engine = Engine::with_model(spec, limits).expect("it can be served");
+    let engine = Engine::with_model(spec, limits).expect("it can be served");
+    let features_len = engine.features_len();
+    let mut driver = Driver::new(engine);
+    let echo = Echo(vec![0.0; features_len]);
+    let instance = Instance::new(Rung::Model, echo, 1, features_len);
+    driver.handle_instance(instance, 0, &mut Nobody);
     let ids: Vec<_> = (0..sensors)
-        .map(|n| engine.sensor(&n.to_string()).expect("it fits"))
+        .map(|n| driver.sensor(&n.to_string()).expect("it fits"))
         .collect();
-    let mut outputs = vec![0.0; engine.features_len()];
     let mut reading = Reading::empty(spec.schema.channels.len());
     // Windows are full before the clock starts.
     let warm_up = spec.window.length * sensors;
@@ -101,13 +123,12 @@ fn run(sensors: usize, spec: &PipelineSpec) -> f64 {
             mono_us: n as u64,
             utc_us: n as i64,
         };
-        engine.handle_reading(ids[n % sensors], &reading, now, |_| {});
-        if let Some(job) = engine.poll_inference(now) {
-            outputs.copy_from_slice(job.features);
-            let ticket = job.ticket;
-            engine.handle_outputs(ticket, Ok(&outputs), n as u64);
+        driver.handle_reading(ids[n % sensors], &reading, now.into(), &mut Nobody);
+        if let Some(mut instance) = driver.start_inference(now, false, &mut Nobody) {
+            let (echo, features) = instance.to_run();
+            echo.0.copy_from_slice(features);
+            driver.finish_inference(instance, Duration::ZERO, n as u64, &mut Nobody);
         }
-        while engine.poll_output().is_some() {}
     }
     start.elapsed().as_nanos() as f64 / READINGS as f64
 }

@@ -34,7 +34,7 @@ use crate::spec::{PipelineSpec, SpecError, VerdictSpec};
 use crate::validate::{NodeClock, Now, Sample};
 use crate::verdict::{Alert, AlertState, Verdict};
 use crate::window::WindowShape;
-use crate::{Reading, Rejection, Schema, Stage, sums};
+use crate::{Reading, Receipt, Rejection, Schema, Stage, sums};
 use batch::Batch;
 use pending::{Pending, Question};
 use sensors::Sensors;
@@ -196,6 +196,11 @@ impl Engine {
         &self.counters
     }
 
+    /// As in [`Limits::keeper_margin_us`].
+    pub(crate) fn keeper_margin_us(&self) -> u64 {
+        self.limits.keeper_margin_us
+    }
+
     /// Readings whose model has not answered and whose deadline has not come.
     pub fn pending_len(&self) -> usize {
         self.pending.unanswered()
@@ -222,16 +227,17 @@ impl Engine {
         self.ladder.is_drifted()
     }
 
-    /// Takes in one decoded reading. `now` is the return of the read that
-    /// completed it: latency and deadline count from there. `mark` is called
-    /// when a stage is done, so that the driver can time it.
+    /// Takes in one decoded reading. Latency and deadline count from its receipt.
+    /// `mark` is called when a stage is done, so that the driver can time it.
     pub fn handle_reading(
         &mut self,
         sensor: SensorId,
         reading: &Reading,
-        now: Now,
+        receipt: impl Into<Receipt>,
         mut mark: impl FnMut(Stage),
     ) -> Step {
+        let receipt = receipt.into();
+        let now = receipt.now;
         self.observe(now);
         self.counters.readings += 1;
         let is_within_rate = self.second.admit(now, self.limits.readings_per_second_max);
@@ -245,7 +251,7 @@ impl Engine {
         };
         mark(Stage::Validate);
         match validated {
-            Ok(sample) => self.handle_sample(sensor, &sample, now, mark),
+            Ok(sample) => self.handle_sample(sensor, &sample, receipt, mark),
             Err(reason) => self.settle(Outcome::Rejected(reason)),
         }
     }
@@ -272,7 +278,7 @@ impl Engine {
         &mut self,
         sensor: SensorId,
         sample: &Sample<'_>,
-        now: Now,
+        receipt: Receipt,
         mut mark: impl FnMut(Stage),
     ) -> Step {
         let state = self.sensors.get_mut(sensor);
@@ -288,13 +294,15 @@ impl Engine {
             mark(Stage::Features);
             return self.settle(Outcome::Filling);
         }
+        let arrived_us = receipt.now.mono_us;
         let question = Question {
             sensor,
             sequence: sample.reading.sequence,
             timestamp_us: sample.reading.timestamp_us,
             rule_score,
-            arrived_us: now.mono_us,
-            deadline_us: now.mono_us.saturating_add(self.limits.deadline_us),
+            arrived_us,
+            deadline_us: arrived_us.saturating_add(self.limits.deadline_us),
+            read_ns: receipt.read_ns,
         };
         let slot = self.extract(sensor);
         mark(Stage::Features);

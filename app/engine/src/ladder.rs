@@ -271,6 +271,19 @@ impl Ladder {
         is_wanted
     }
 
+    /// There are no instances yet; the driver brings them without being asked.
+    pub(crate) fn await_instances(&mut self) {
+        for model in &mut self.models {
+            model.instance = Instance::Absent { is_asked_for: true };
+        }
+    }
+
+    /// Which instance of `rung` is the present one; `None`: the ladder has no such
+    /// rung.
+    pub(crate) fn generation(&self, rung: Rung) -> Option<u32> {
+        Some(self.models[self.index(rung)?].generation)
+    }
+
     /// A fresh instance of `rung` was loaded.
     pub(crate) fn handle_instance(&mut self, rung: Rung, now_us: u64) {
         if let Some(index) = self.index(rung) {

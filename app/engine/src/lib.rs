@@ -5,6 +5,7 @@
 //! simulation can run a year of faults in seconds from one seed.
 
 mod admission;
+mod driver;
 mod engine;
 mod features;
 mod ladder;
@@ -23,6 +24,7 @@ mod verdict;
 mod window;
 
 pub use admission::Admission;
+pub use driver::{Answers, Driver, Instance, Sink};
 pub use engine::{Engine, Fault, Job, Limits, Output, PENDING_MAX, SensorId, Step, Ticket};
 pub use features::{FeatureKind, FeatureSpec};
 pub use ladder::{Hang, LadderPolicy, LadderStep, ModelRung, Rung, StepReason};
@@ -36,5 +38,5 @@ pub use spec::{
     WindowSpec,
 };
 pub use stage::{STAGES, Stage};
-pub use validate::{NodeClock, Now};
+pub use validate::{NodeClock, Now, Receipt};
 pub use verdict::{Alert, AlertState, Verdict};

@@ -39,6 +39,23 @@ pub struct Now {
     pub utc_us: i64,
 }
 
+/// The return of the read that completed a reading.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// By the clocks that the engine goes by; a recording has its own.
+    pub now: Now,
+    /// By whatever clock the driver's user measures latency with, nanoseconds.
+    /// The engine only hands it back, with the verdict.
+    pub read_ns: u64,
+}
+
+impl From<Now> for Receipt {
+    /// Of a reading whose latency nobody measures.
+    fn from(now: Now) -> Self {
+        Self { now, read_ns: 0 }
+    }
+}
+
 /// What a reading's timestamp counts from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NodeClock {

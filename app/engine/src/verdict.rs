@@ -36,6 +36,8 @@ pub struct Verdict {
     pub is_in_time: bool,
     /// From the return of the read that completed the reading, microseconds.
     pub latency_us: u64,
+    /// As in the reading's [`Receipt`](crate::Receipt).
+    pub read_ns: u64,
     /// Of [`Rung::Last`]: the age of the verdict that is repeated, microseconds.
     pub age_us: Option<u64>,
 }

@@ -3,9 +3,11 @@
 //! those of each thread; this file has no other test beside its own.
 
 use hark_engine::{
-    Engine, Fault, LadderPolicy, Limits, ModelRung, NodeClock, Now, PENDING_MAX, Reading, Rung,
-    SensorId, StepReason, Ticket,
+    Answers, Driver, Engine, Fault, Instance, LadderPolicy, Limits, ModelRung, NodeClock, Now,
+    Output, PENDING_MAX, Reading, Rung, SensorId, Sink, StepReason,
 };
+
+use std::time::Duration;
 
 mod counting {
     #![allow(unsafe_code)]
@@ -70,16 +72,33 @@ const PIPELINE: &str = r#"
     ]
 "#;
 
-struct Driver {
-    engine: Engine,
-    sensors: Vec<SensorId>,
+/// Says of every row what it said of the row before, or fails.
+struct Echo {
     outputs: Vec<f32>,
-    tickets: Vec<Ticket>,
+    fault: Option<Fault>,
+}
+
+impl Answers for Echo {
+    fn answer(&self, _row: usize) -> Result<&[f32], Fault> {
+        self.fault.map_or(Ok(&self.outputs), Err)
+    }
+}
+
+/// Takes what comes and forgets it.
+struct Nobody;
+
+impl Sink for Nobody {
+    fn handle_output(&mut self, _output: Output) {}
+}
+
+struct Bench {
+    driver: Driver<Echo>,
+    sensors: Vec<SensorId>,
     now_us: u64,
     sequence: u64,
 }
 
-impl Driver {
+impl Bench {
     fn new() -> Self {
         let spec = toml::from_str(PIPELINE).expect("it is written here");
         let limits = Limits {
@@ -104,13 +123,16 @@ impl Driver {
             ..LadderPolicy::default()
         };
         let models = [model(Rung::Model), model(Rung::Previous)];
-        let mut engine = Engine::new(&spec, limits, policy, &models).expect("it can be served");
-        let sensors = ["a", "b", "c", "d"].map(|name| engine.sensor(name).expect("it fits"));
+        let engine = Engine::new(&spec, limits, policy, &models).expect("it can be served");
+        let mut driver = Driver::new(engine);
+        for model in &models {
+            let instance = fresh(model.rung, driver.engine().features_len());
+            driver.handle_instance(instance, 0, &mut Nobody);
+        }
+        let sensors = ["a", "b", "c", "d"].map(|name| driver.sensor(name).expect("it fits"));
         Self {
-            outputs: vec![0.0; engine.features_len()],
-            engine,
+            driver,
             sensors: sensors.into(),
-            tickets: Vec::with_capacity(PENDING_MAX),
             now_us: 0,
             sequence: 0,
         }
@@ -126,29 +148,41 @@ impl Driver {
             // Constant for a while, so that the cache is hit, too.
             let x = (self.sequence / 16 % 8) as f32;
             reading.values_mut().copy_from_slice(&[x, -x]);
-            let now = now(self.now_us);
-            self.engine.handle_reading(sensor, &reading, now, |_| {});
-            while self.engine.poll_output().is_some() {}
+            let receipt = now(self.now_us).into();
+            self.driver
+                .handle_reading(sensor, &reading, receipt, &mut Nobody);
         }
     }
 
     /// Starts all windows as a batch.
-    fn start(&mut self) {
-        self.tickets.clear();
-        while let Some(job) = self.engine.poll_inference(now(self.now_us)) {
-            self.outputs.copy_from_slice(job.features);
-            self.tickets.push(job.ticket);
+    fn start(&mut self) -> Option<Instance<Echo>> {
+        let now = now(self.now_us);
+        let mut started = self.driver.start_inference(now, false, &mut Nobody);
+        if let Some(instance) = &mut started {
+            let (model, features) = instance.to_run();
+            let last = features.len() - model.outputs.len();
+            model.outputs.copy_from_slice(&features[last..]);
+            model.outputs[0] += 9.0;
         }
+        started
     }
 
-    fn answer(&mut self, fault: Option<Fault>) {
-        self.outputs[0] += 9.0;
-        for &ticket in &self.tickets {
-            let outputs = fault.map_or(Ok(&self.outputs[..]), Err);
-            self.engine.handle_outputs(ticket, outputs, self.now_us);
+    fn round(&mut self, fault: Option<Fault>) {
+        self.read();
+        if let Some(mut instance) = self.start() {
+            instance.to_run().0.fault = fault;
+            self.driver
+                .finish_inference(instance, Duration::ZERO, self.now_us, &mut Nobody);
         }
-        while self.engine.poll_output().is_some() {}
     }
+}
+
+fn fresh(rung: Rung, features_len: usize) -> Instance<Echo> {
+    let model = Echo {
+        outputs: vec![0.0; features_len],
+        fault: None,
+    };
+    Instance::new(rung, model, PENDING_MAX, features_len)
 }
 
 fn now(mono_us: u64) -> Now {
@@ -160,39 +194,38 @@ fn now(mono_us: u64) -> Now {
 
 #[test]
 fn a_reading_allocates_nothing_whatever_becomes_of_it() {
-    let mut driver = Driver::new();
-    let round = |driver: &mut Driver, fault| {
-        driver.read();
-        driver.start();
-        driver.answer(fault);
-    };
+    let mut bench = Bench::new();
+    let loaded = fresh(Rung::Model, bench.driver.engine().features_len());
     let allocations = counting::allocations(|| {
-        (0..1_000).for_each(|_| round(&mut driver, None));
+        (0..1_000).for_each(|_| bench.round(None));
         // Down to the rule, and up again by trials.
-        (0..30).for_each(|_| round(&mut driver, Some(Fault::Error)));
-        (0..1_000).for_each(|_| round(&mut driver, None));
+        (0..30).for_each(|_| bench.round(Some(Fault::Error)));
+        (0..1_000).for_each(|_| bench.round(None));
         // Stuck, given up, loaded afresh.
-        driver.read();
-        driver.start();
-        let hang = driver.engine.handle_hang(driver.now_us);
-        (0..200).for_each(|_| round(&mut driver, None));
-        let wanted = driver.engine.poll_wanted_instance(driver.now_us);
-        assert_eq!(wanted, Some(Rung::Model));
-        let (rung, now_us) = (Rung::Model, driver.now_us);
-        let engine = &mut driver.engine;
-        engine.handle_no_instance(rung, StepReason::Missing, now_us);
-        engine.handle_instance(rung, now_us);
-        assert!(!engine.handle_late_return(hang.expect("it ran"), now_us));
-        (0..1_000).for_each(|_| round(&mut driver, None));
-        // Nobody runs the model: every slot fills, then its deadline comes.
-        (0..20).for_each(|_| driver.read());
-        driver.engine.handle_timeout(driver.now_us);
-        while driver.engine.poll_output().is_some() {}
+        bench.read();
+        let stuck = bench.start().expect("a model runs");
+        assert!(bench.driver.handle_hang(bench.now_us, &mut Nobody));
+        (0..200).for_each(|_| bench.round(None));
+        let (rung, now_us) = (Rung::Model, bench.now_us);
+        let wanted = bench.driver.poll_wanted_instance(now_us, &mut Nobody);
+        assert_eq!(wanted, Some(rung));
+        let missing = StepReason::Missing;
+        bench
+            .driver
+            .handle_no_instance(rung, missing, now_us, &mut Nobody);
+        bench.driver.handle_instance(loaded, now_us, &mut Nobody);
+        let is_kept = bench.driver.handle_late_return(stuck, now_us, &mut Nobody);
+        assert!(!is_kept);
+        (0..1_000).for_each(|_| bench.round(None));
+        // Nobody runs the model: every place fills, then its deadline comes.
+        (0..20).for_each(|_| bench.read());
+        bench.driver.handle_timeout(bench.now_us, &mut Nobody);
     });
     assert_eq!(allocations, 0);
     // Every way was taken.
-    let counters = driver.engine.counters();
-    assert_eq!(driver.engine.current_rung(), Rung::Model);
+    let engine = bench.driver.engine();
+    let counters = engine.counters();
+    assert_eq!(engine.current_rung(), Rung::Model);
     for count in [
         counters.scored,
         counters.fallback,

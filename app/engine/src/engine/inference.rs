@@ -34,10 +34,10 @@ impl Engine {
     /// The next window for the model, oldest first. All windows that are taken
     /// before the first answer are one batch of one rung.
     pub fn poll_inference(&mut self, now: Now) -> Option<Job<'_>> {
-        self.observe(now);
-        // A window that is due already would only make a healthy model miss.
-        if self.batch.choice().is_none() {
-            self.handle_timeout(now.mono_us);
+        if self.is_running() {
+            self.observe(now);
+        } else {
+            self.begin_batch(now);
         }
         if !self.has_room() {
             return None;
@@ -65,20 +65,49 @@ impl Engine {
     /// the keeper answers for the first of them. At least 1 if any waits and
     /// may run, exactly 1 for a trial.
     pub fn batch_len(&self, cost_us: f32, now_us: u64) -> usize {
-        let waiting = self.pending.waiting();
+        let room = self.batch_room(cost_us, now_us);
+        room.min(self.pending.waiting())
+    }
+
+    /// How many windows a batch that begins now could hold, were there so many;
+    /// 0 if none may begin.
+    pub(crate) fn batch_room(&self, cost_us: f32, now_us: u64) -> usize {
         let choice = self.ladder.choice(now_us);
         let (Some(choice), Some(due_us), true) = (choice, self.next_timeout_us(), self.has_room())
         else {
             return 0;
         };
         if choice.is_trial {
-            return waiting.min(1);
+            return 1;
         }
         let left_us = due_us.saturating_sub(now_us) as f32;
         // Cast: saturates, as wanted where a window costs nothing.
         let in_time = (left_us / cost_us.max(0.0)) as usize;
         let batch_max = self.ladder.model(choice.model).batch_max;
-        in_time.max(1).min(batch_max).min(waiting)
+        in_time.clamp(1, batch_max)
+    }
+
+    /// The rung whose model would run the next window.
+    pub(crate) fn next_rung(&self, now_us: u64) -> Option<Rung> {
+        let choice = self.ladder.choice(now_us)?;
+        Some(self.ladder.model(choice.model).rung)
+    }
+
+    /// Whether a batch is running.
+    pub fn is_running(&self) -> bool {
+        self.batch.choice().is_some()
+    }
+
+    /// Windows that wait for a model, those that it is running left out.
+    pub(crate) fn waiting(&self) -> usize {
+        self.pending.waiting()
+    }
+
+    /// Answers the windows that are due before any is given out: one that is due
+    /// already would only make a healthy model miss.
+    pub(crate) fn begin_batch(&mut self, now: Now) {
+        self.observe(now);
+        self.handle_timeout(now.mono_us);
     }
 
     /// Takes in what the model said of one window, shape `[outputs]`, or that it
@@ -169,6 +198,17 @@ impl Engine {
         self.follow(now_us);
         self.counters.late_results += u64::from(hang.windows);
         self.ladder.handle_late_return(hang)
+    }
+
+    /// There is no instance of any model yet: the driver brings them, each by
+    /// [`Engine::handle_instance`] or [`Engine::handle_no_instance`].
+    pub(crate) fn await_instances(&mut self) {
+        self.ladder.await_instances();
+    }
+
+    /// Which instance of `rung` is the present one.
+    pub(crate) fn generation(&self, rung: Rung) -> Option<u32> {
+        self.ladder.generation(rung)
     }
 
     /// The driver loaded a fresh instance of `rung`. If that had stepped down,

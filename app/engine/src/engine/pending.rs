@@ -22,6 +22,8 @@ pub(super) struct Question {
     pub(super) rule_score: Option<f32>,
     pub(super) arrived_us: u64,
     pub(super) deadline_us: u64,
+    /// Of the receipt, for the verdict.
+    pub(super) read_ns: u64,
 }
 
 #[derive(Clone, Copy)]

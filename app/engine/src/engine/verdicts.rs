@@ -151,6 +151,7 @@ impl Engine {
             rung: answer.rung,
             is_in_time: true,
             latency_us: 0,
+            read_ns: 0,
             age_us: answer.age_us,
         };
         self.say(Output::Alert(Alert { verdict }));
@@ -178,6 +179,7 @@ impl Engine {
             rung,
             is_in_time: now_us <= question.deadline_us,
             latency_us: now_us.saturating_sub(question.arrived_us),
+            read_ns: question.read_ns,
             age_us,
         };
         self.counters.deadline_misses += u64::from(!verdict.is_in_time);

@@ -1,0 +1,343 @@
+//! The one way to drive an [`Engine`]: readings in; batches out, answers in;
+//! what is to be said, drained.
+//!
+//! It decides when a batch is worth its run and which windows it holds, copies
+//! them into the instance that runs them, and knows where each instance is. It
+//! waits for nothing, runs no model, and asks no clock: its user does, on
+//! whatever threads it likes. In the steady state it allocates nothing.
+
+mod instance;
+#[cfg(test)]
+mod tests;
+
+pub use instance::{Answers, Instance};
+
+use crate::{
+    Engine, Hang, Now, Output, Reading, Receipt, Rejection, Rung, SensorId, Stage, Step, StepReason,
+};
+use std::time::Duration;
+
+/// The rungs of the ladder that run a model: those before the rule.
+const MODEL_RUNGS: usize = Rung::Rule as usize;
+/// The weight of the newest run in what a window is taken to cost.
+const COST_ALPHA: f32 = 1.0 / 8.0;
+
+/// Takes what comes out of a [`Driver`].
+pub trait Sink {
+    /// Something is to be said. It is handed over before the call that brought it
+    /// about returns.
+    fn handle_output(&mut self, output: Output);
+
+    /// A stage of the reading that was handed in has ended.
+    fn handle_stage_end(&mut self, _stage: Stage) {}
+}
+
+impl Sink for Vec<Output> {
+    fn handle_output(&mut self, output: Output) {
+        self.push(output);
+    }
+}
+
+/// An engine, and the instances of its models, each an `M` of the user's.
+///
+/// # Contract
+/// A new driver has no instances. Its user brings one for each model rung, or says
+/// why there is none. Then, whenever something has come or time has passed:
+///
+/// 1. [`handle_reading`](Self::handle_reading) for each reading, in order, or
+///    [`handle_rejection`](Self::handle_rejection) or
+///    [`handle_shed`](Self::handle_shed) for what is none.
+/// 2. [`poll_wanted_instance`](Self::poll_wanted_instance), at times: the user
+///    loads what is wanted, at leisure, and answers with
+///    [`handle_instance`](Self::handle_instance) or
+///    [`handle_no_instance`](Self::handle_no_instance).
+/// 3. [`start_inference`](Self::start_inference), after every reading: with
+///    nothing at hand to wait for, it must be asked before the user waits.
+///
+/// ```text
+///                         start_inference
+///      ┌────────────┐ ──────────────────────► ┌───────────┐   handle_hang, at
+///      │ instance   │     finish_inference    │ with the  │   due_us()
+///      │ with the   │ ◄────────────────────── │ thread    │ ───────────┐
+///      │ driver     │                         │ that runs │            ▼
+///      └────────────┘                         └───────────┘    ┌───────────────┐
+///            ▲   ▲            handle_late_return, if wanted    │ with a thread │
+///            │   └──────────────────────────────────────────── │ that is stuck │
+///            │ handle_instance    ┌─────────┐  not wanted, or  └───────────────┘
+///            └─────────────────── │ dropped │ ◄───────┘ never back
+///                                 └─────────┘
+/// ```
+///
+/// Between `start_inference` and what ends it a user that shares nothing between
+/// threads calls nothing else. One that reads on meanwhile may, with two duties
+/// more: the instance that is out must end by one of the two ways, and
+/// [`Engine::next_timeout_us`] says when the next window is due, for `handle_hang`
+/// or, if nobody takes threads for stuck, [`handle_timeout`](Self::handle_timeout).
+///
+/// There is nothing to drain: each call hands what it brings about to its
+/// [`Sink`], verdicts with the reading that they answer.
+///
+/// Time is an argument. It may stand still, and must not go back.
+pub struct Driver<M> {
+    engine: Engine,
+    /// Those that are here, by [`Rung`].
+    instances: [Option<Instance<M>>; MODEL_RUNGS],
+    /// What a window of a batch is taken to cost, microseconds, by [`Rung`]; 0
+    /// before the first run.
+    cost_us: [f32; MODEL_RUNGS],
+}
+
+impl<M> Driver<M> {
+    /// The driver of a fresh engine, without instances.
+    pub fn new(mut engine: Engine) -> Self {
+        engine.await_instances();
+        Self {
+            engine,
+            instances: [const { None }; MODEL_RUNGS],
+            cost_us: [0.0; MODEL_RUNGS],
+        }
+    }
+
+    /// The engine, to look at.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// What a window of a batch of `rung` is taken to cost, microseconds; 0 before
+    /// the first run.
+    pub fn cost_us(&self, rung: Rung) -> f32 {
+        let cost_us = self.cost_us.get(rung as usize);
+        cost_us.copied().unwrap_or_default()
+    }
+
+    /// As [`Engine::sensor`].
+    ///
+    /// # Errors
+    /// As [`Engine::sensor`].
+    pub fn sensor(&mut self, name: &str) -> Result<SensorId, Rejection> {
+        self.engine.sensor(name)
+    }
+
+    /// Takes in one decoded reading.
+    pub fn handle_reading(
+        &mut self,
+        sensor: SensorId,
+        reading: &Reading,
+        receipt: Receipt,
+        sink: &mut impl Sink,
+    ) -> Step {
+        let mark = |stage| sink.handle_stage_end(stage);
+        let step = self.engine.handle_reading(sensor, reading, receipt, mark);
+        self.drain(sink);
+        step
+    }
+
+    /// Counts a reading that could not be decoded.
+    pub fn handle_rejection(&mut self, reason: Rejection) {
+        self.engine.handle_rejection(reason);
+    }
+
+    /// Counts a reading that was turned away before it was decoded.
+    pub fn handle_shed(&mut self) {
+        self.engine.handle_shed();
+    }
+
+    /// The node of `sensor` has started again.
+    pub fn handle_restart(&mut self, sensor: SensorId) {
+        self.engine.handle_restart(sensor);
+    }
+
+    /// The node of `sensor` was taken away.
+    pub fn handle_gone(&mut self, sensor: SensorId, now_us: u64, sink: &mut impl Sink) {
+        self.engine.handle_gone(sensor, now_us);
+        self.drain(sink);
+    }
+
+    /// The next batch, in the instance that is to run it. `has_more`: more readings
+    /// are at hand, so that waiting for them costs nothing.
+    pub fn start_inference(
+        &mut self,
+        now: Now,
+        has_more: bool,
+        sink: &mut impl Sink,
+    ) -> Option<Instance<M>> {
+        if !self.is_batch_due(now.mono_us, has_more) {
+            return None;
+        }
+        let started = self.fill_batch(now);
+        // With or without a batch: windows that came too late for one were
+        // answered, and nothing may call for a long time.
+        self.drain(sink);
+        started
+    }
+
+    /// Whether to run what waits, or to see what else comes.
+    fn is_batch_due(&self, now_us: u64, has_more: bool) -> bool {
+        let waiting = self.engine.waiting();
+        if waiting == 0 || self.engine.is_running() {
+            return false;
+        }
+        if !has_more {
+            return true;
+        }
+        // Batches are never waited for, but what is at hand makes one better,
+        // until no more of it would fit: into the model, or into the time that the
+        // oldest window has left. Without a rung that may run there is no room at
+        // all, and the rule is to answer.
+        let rung = self.engine.next_rung(now_us).unwrap_or(Rung::Rule);
+        waiting >= self.engine.batch_room(self.cost_us(rung), now_us)
+    }
+
+    fn fill_batch(&mut self, now: Now) -> Option<Instance<M>> {
+        // First, because what is due by now must not count for the batch.
+        self.engine.begin_batch(now);
+        let rung = self.engine.next_rung(now.mono_us)?;
+        let rows = self.engine.batch_len(self.cost_us(rung), now.mono_us);
+        if rows == 0 {
+            return None;
+        }
+        let margin_us = self.engine.keeper_margin_us();
+        let instance = self.instances[rung as usize].take();
+        let mut instance = instance.expect("the engine names rungs that have an instance");
+        for _ in 0..rows.min(instance.rows_max()) {
+            let job = self.engine.poll_inference(now);
+            let job = job.expect("a batch is no longer than what waits");
+            assert_eq!(job.rung, rung, "a batch is of one rung");
+            instance.push(&job, margin_us);
+        }
+        Some(instance)
+    }
+
+    /// Takes in what a batch came to. `took` is the time of the run itself.
+    pub fn finish_inference(
+        &mut self,
+        mut instance: Instance<M>,
+        took: Duration,
+        now_us: u64,
+        sink: &mut impl Sink,
+    ) where
+        M: Answers,
+    {
+        let rows = instance.rows();
+        self.note_cost(
+            instance.rung(),
+            took.as_secs_f32() * 1e6 / rows.max(1) as f32,
+        );
+        for row in 0..rows {
+            let answer = instance.model().answer(row);
+            self.engine
+                .handle_outputs(instance.ticket(row), answer, now_us);
+            // One by one, so that the first verdict of a long batch is on its way
+            // before the last is made.
+            self.drain(sink);
+        }
+        instance.clear();
+        self.put_back(instance);
+    }
+
+    /// The thread that runs the batch is taken for stuck: the rule answers for it.
+    /// Returns whether a batch was running. It does as little as a thread must
+    /// that is to be on time for others.
+    pub fn handle_hang(&mut self, now_us: u64, sink: &mut impl Sink) -> bool {
+        let hang = self.engine.handle_hang(now_us);
+        self.drain(sink);
+        hang.is_some()
+    }
+
+    /// A thread that was taken for stuck came back with its instance. Returns
+    /// whether that is taken back, or was given up and is dropped.
+    pub fn handle_late_return(
+        &mut self,
+        mut instance: Instance<M>,
+        now_us: u64,
+        sink: &mut impl Sink,
+    ) -> bool {
+        // All that the ladder needs to know of the hang came back with it, so
+        // nobody keeps a list of threads.
+        let hang = Hang {
+            rung: instance.rung(),
+            generation: instance.generation,
+            windows: instance.rows() as u32,
+        };
+        let is_wanted = self.engine.handle_late_return(hang, now_us);
+        if is_wanted {
+            instance.clear();
+            self.put_back(instance);
+        }
+        self.drain(sink);
+        is_wanted
+    }
+
+    /// Answers every window that is due by the rule, also those that a model is
+    /// running.
+    pub fn handle_timeout(&mut self, now_us: u64, sink: &mut impl Sink) {
+        self.engine.handle_timeout(now_us);
+        self.drain(sink);
+    }
+
+    /// The rung of which an instance is to be loaded, if one is. Told once until it
+    /// is answered.
+    pub fn poll_wanted_instance(&mut self, now_us: u64, sink: &mut impl Sink) -> Option<Rung> {
+        let wanted = self.engine.poll_wanted_instance(now_us);
+        self.drain(sink);
+        wanted
+    }
+
+    /// An instance was loaded.
+    pub fn handle_instance(
+        &mut self,
+        mut instance: Instance<M>,
+        now_us: u64,
+        sink: &mut impl Sink,
+    ) {
+        let rung = instance.rung();
+        self.engine.handle_instance(rung, now_us);
+        if let Some(generation) = self.engine.generation(rung) {
+            instance.generation = generation;
+            self.put_back(instance);
+        }
+        self.drain(sink);
+    }
+
+    /// There is no instance of `rung`.
+    pub fn handle_no_instance(
+        &mut self,
+        rung: Rung,
+        reason: StepReason,
+        now_us: u64,
+        sink: &mut impl Sink,
+    ) {
+        if let Some(instance) = self.instances.get_mut(rung as usize) {
+            *instance = None;
+        }
+        self.engine.handle_no_instance(rung, reason, now_us);
+        self.drain(sink);
+    }
+
+    /// Whether models may be run at all: not without a thread that could take over
+    /// from one that hangs.
+    pub fn set_models_allowed(&mut self, are_allowed: bool, now_us: u64, sink: &mut impl Sink) {
+        self.engine.set_models_allowed(are_allowed, now_us);
+        self.drain(sink);
+    }
+
+    fn put_back(&mut self, instance: Instance<M>) {
+        let rung = instance.rung() as usize;
+        self.instances[rung] = Some(instance);
+    }
+
+    fn note_cost(&mut self, rung: Rung, cost_us: f32) {
+        let known = &mut self.cost_us[rung as usize];
+        *known = if *known == 0.0 {
+            cost_us
+        } else {
+            *known + COST_ALPHA * (cost_us - *known)
+        };
+    }
+
+    fn drain(&mut self, sink: &mut impl Sink) {
+        while let Some(output) = self.engine.poll_output() {
+            sink.handle_output(output);
+        }
+    }
+}
