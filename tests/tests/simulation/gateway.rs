@@ -1,24 +1,24 @@
 //! The gateway: bytes to messages to readings to verdicts, driven as the app
 //! drives it.
 //!
-//! The decoding and the mapping are those of the app's wire source, the order
-//! of calls is its hot path's: readings, then a batch on the one instance of a
-//! rung, then outputs. A keeper declares the batch stuck at its deadline; the
-//! thread may come back later, or never. One engine serves all lines, so that
-//! their readings compete for its slots. Every call is told to the [`Ledger`]
-//! as well.
+//! The decoding and the mapping are those of the app's wire source, the engine's
+//! driver is its hot path's. A keeper declares the batch stuck at its deadline;
+//! the thread may come back later, or never. One engine serves all lines, so that
+//! their readings compete for its places. Every call is told to the [`Ledger`]
+//! first, then what came out is held against that.
 
-use crate::ledger::{ExpectedJob, Ledger, Stuck};
+use crate::ledger::{Ledger, Stuck};
 use crate::line::Line;
-use crate::model::{Answer, Models, RUN_US_MAX};
+use crate::model::{Answer, Models};
 use crate::scenario::Scenario;
 use hark_engine::{
-    Alert, Engine, Hang, LadderStep, Now, Outcome, Output, Reading, Rejection, Rung, Schema,
-    SensorId, Step, StepReason, Ticket,
+    Alert, Answers, Driver, Engine, Fault, Instance, LadderStep, Now, Outcome, Output, PENDING_MAX,
+    Reading, Rejection, Rung, Schema, SensorId, Step, StepReason,
 };
 use hark_wire::{Channel, DecodeError, FRAME_MAX, FrameDecoder, Hello, Message};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Readings without a `Hello` between two requests for it, as in the app.
 const ASK_EVERY: u32 = 16;
@@ -44,24 +44,30 @@ struct KnownNode {
     channels: Vec<(usize, Channel)>,
 }
 
-/// A window of the batch that runs.
-struct Window {
-    ticket: Ticket,
-    /// The ledger's name for it.
-    id: u64,
-    answer: Answer,
+/// What the model of a rung will say, as soon as its batch is known.
+#[derive(Default)]
+struct Simulated {
+    /// By row, with the ledger's name for the window.
+    answers: Vec<(u64, Answer)>,
+}
+
+impl Answers for Simulated {
+    fn answer(&self, row: usize) -> Result<&[f32], Fault> {
+        let (_, answer) = &self.answers[row];
+        answer.outputs.as_deref().map_err(|&fault| fault)
+    }
 }
 
 /// The batch that runs.
 struct Run {
     id: u64,
-    rung: Rung,
-    windows: Vec<Window>,
+    started_us: u64,
+    instance: Instance<Simulated>,
 }
 
 /// The gateway without its threads.
 pub(crate) struct Gateway<'a> {
-    pub(crate) engine: Engine,
+    driver: Driver<Simulated>,
     pub(crate) ledger: Ledger<'a>,
     scenario: &'a Scenario,
     lines: Vec<LineEnd>,
@@ -70,7 +76,9 @@ pub(crate) struct Gateway<'a> {
     runs: u64,
     run: Option<Run>,
     /// The threads taken for stuck, by their run.
-    stuck: BTreeMap<u64, (Hang, Stuck)>,
+    stuck: BTreeMap<u64, (Instance<Simulated>, Stuck)>,
+    /// What the driver said and nobody has looked at yet.
+    said: Vec<Output>,
     /// Since they were taken: a run and when it ends, alerts to be posted, and
     /// steps to be traced.
     pub(crate) started: Option<(u64, Option<u64>)>,
@@ -83,8 +91,9 @@ impl<'a> Gateway<'a> {
         let Scenario { spec, limits, .. } = scenario;
         let (policy, rungs) = (scenario.policy, &scenario.model.rungs);
         let engine = Engine::new(spec, *limits, policy, rungs);
-        Self {
-            engine: engine.expect("only valid pipelines are drawn"),
+        let engine = engine.expect("only valid pipelines are drawn");
+        let mut gateway = Self {
+            driver: Driver::new(engine),
             ledger: Ledger::new(scenario),
             scenario,
             lines: scenario.nodes.iter().map(|_| LineEnd::default()).collect(),
@@ -92,10 +101,32 @@ impl<'a> Gateway<'a> {
             runs: 0,
             run: None,
             stuck: BTreeMap::new(),
+            said: Vec::new(),
             started: None,
             alerts: Vec::new(),
             steps: Vec::new(),
+        };
+        for model in rungs {
+            gateway.take_in(model.rung, 0);
         }
+        gateway
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        self.driver.engine()
+    }
+
+    /// Holds the engine against the ledger after a step.
+    pub(crate) fn check(&mut self) {
+        self.ledger.check(self.driver.engine());
+    }
+
+    fn take_in(&mut self, rung: Rung, now_us: u64) {
+        let features_len = self.engine().features_len();
+        let instance = Instance::new(rung, Simulated::default(), PENDING_MAX, features_len);
+        self.driver
+            .handle_instance(instance, now_us, &mut self.said);
+        self.drain();
     }
 
     fn now(&self, mono_us: u64) -> Now {
@@ -145,12 +176,12 @@ impl<'a> Gateway<'a> {
     }
 
     fn handle_hello(&mut self, index: usize, hello: &Hello) {
-        let node = KnownNode::new(hello, self.engine.schema());
+        let node = KnownNode::new(hello, self.engine().schema());
         let last = self.lines[index].node.as_ref();
         let is_new = last.is_none_or(|last| last.boot_id != node.boot_id || last.name != node.name);
-        if is_new && let Ok(sensor) = self.engine.sensor(&node.name) {
+        if is_new && let Ok(sensor) = self.driver.sensor(&node.name) {
             self.ledger.handle_sensor(sensor);
-            self.engine.handle_restart(sensor);
+            self.driver.handle_restart(sensor);
             self.lines[index].has_restarted = true;
         }
         self.lines[index].unknown_readings = 0;
@@ -168,7 +199,7 @@ impl<'a> Gateway<'a> {
             Ok(reading) => reading,
             Err(reason) => return self.reject(reason),
         };
-        match self.engine.sensor(&node.name) {
+        match self.driver.sensor(&node.name) {
             Ok(sensor) => {
                 let has_restarted = std::mem::take(&mut end.has_restarted);
                 let step = self.hand_in(sensor, &reading, now_us);
@@ -183,8 +214,10 @@ impl<'a> Gateway<'a> {
     fn hand_in(&mut self, sensor: SensorId, reading: &Reading, now_us: u64) -> Step {
         let now = self.now(now_us);
         self.ledger.handle_sensor(sensor);
-        let step = self.engine.handle_reading(sensor, reading, now, |_| {});
-        let engine = &self.engine;
+        let step = self
+            .driver
+            .handle_reading(sensor, reading, now.into(), &mut self.said);
+        let engine = self.driver.engine();
         self.ledger
             .handle_reading(sensor, reading, now, step, engine);
         self.drain();
@@ -209,7 +242,7 @@ impl<'a> Gateway<'a> {
     }
 
     fn reject(&mut self, reason: Rejection) {
-        self.engine.handle_rejection(reason);
+        self.driver.handle_rejection(reason);
         self.ledger.handle_rejection(reason);
     }
 
@@ -217,75 +250,80 @@ impl<'a> Gateway<'a> {
         self.run.is_some()
     }
 
-    /// Gives waiting windows to a model, as one batch.
-    pub(crate) fn infer(&mut self, models: &Models<'_>, now_us: u64, rng: &mut ChaCha8Rng) {
+    /// Gives waiting windows to a model, as one batch. `has_more`: more readings are
+    /// at hand.
+    pub(crate) fn infer(
+        &mut self,
+        models: &Models<'_>,
+        has_more: bool,
+        now_us: u64,
+        rng: &mut ChaCha8Rng,
+    ) {
         if self.run.is_some() {
             return;
         }
-        let (now, cost_us) = (self.now(now_us), RUN_US_MAX as f32);
-        let mut len = self.engine.batch_len(cost_us, now_us);
-        self.ledger.check_batch_len(len, cost_us, now_us);
-        if self.scenario.driver_is_greedy && len > 0 {
-            len = usize::MAX;
+        let now = self.now(now_us);
+        let batch = self.ledger.handle_start(has_more, now, &self.driver);
+        let started = self.driver.start_inference(now, has_more, &mut self.said);
+        let rows = started.as_ref().map_or(0, Instance::rows);
+        if let Some(batch) = batch {
+            self.ledger.check_batch_len(rows, batch, now_us);
+        } else {
+            assert_eq!(rows, 0, "no batch was due");
         }
-        let mut run: Option<(Run, u64)> = None;
-        for _ in 0..len.max(1) {
-            let expected = self.ledger.handle_poll(now);
-            let job = self.engine.poll_inference(now);
-            let found = job.as_ref().map(|job| (job.rung, job.deadline_us));
-            assert_eq!(found, expected.map(|job| (job.rung, job.deadline_us)));
-            let window = job.zip(expected).map(|(job, ExpectedJob { id, .. })| {
-                let answer = models.answer(job.rung, job.features, rng);
-                let ticket = job.ticket;
-                (job.rung, job.deadline_us, Window { ticket, id, answer })
-            });
-            self.drain();
-            let Some((rung, deadline_us, window)) = window else {
-                break;
-            };
-            let id = self.runs;
-            let (run, _) = run.get_or_insert_with(|| {
-                let windows = Vec::new();
-                (Run { id, rung, windows }, deadline_us)
-            });
-            run.windows.push(window);
+        self.drain();
+        let Some(mut instance) = started else {
+            return;
+        };
+        let (rung, due_us) = (instance.rung(), instance.due_us());
+        let (model, features) = instance.to_run();
+        model.answers.clear();
+        for (row, features) in features.chunks_exact(features.len() / rows).enumerate() {
+            let job = self.ledger.handle_poll(now).expect("a window waits");
+            assert_eq!(rung, job.rung);
+            assert!(
+                row > 0 || due_us == job.due_us,
+                "due with its oldest window"
+            );
+            let answer = models.answer(rung, features, rng);
+            model.answers.push((job.id, answer));
         }
-        if let Some((run, deadline_us)) = run {
-            let left_us = deadline_us.saturating_sub(now_us);
-            let takes_us = models.takes_us(run.rung, left_us, rng);
-            self.started = Some((run.id, takes_us.map(|us| now_us + us)));
-            self.runs += 1;
-            self.run = Some(run);
-        }
+        let id = self.runs;
+        self.runs += 1;
+        let deadline_us = due_us + self.scenario.limits.keeper_margin_us;
+        let takes_us = models.takes_us(rung, deadline_us.saturating_sub(now_us), rng);
+        self.started = Some((id, takes_us.map(|us| now_us + us)));
+        self.run = Some(Run {
+            id,
+            started_us: now_us,
+            instance,
+        });
     }
 
     /// A run has ended, or its thread was killed: its answers, or no more than
-    /// a late return. Returns what its windows used up.
-    pub(crate) fn handle_run_end(&mut self, id: u64, now_us: u64) -> Option<(Rung, Vec<Ticket>)> {
-        if let Some((hang, stuck)) = self.stuck.remove(&id) {
+    /// a late return. Returns whether the driver was waiting for it.
+    pub(crate) fn handle_run_end(&mut self, id: u64, now_us: u64) -> bool {
+        if let Some((instance, stuck)) = self.stuck.remove(&id) {
             let is_wanted = self.ledger.handle_late_return(stuck, now_us);
-            let is_kept = self.engine.handle_late_return(hang, now_us);
+            let is_kept = self
+                .driver
+                .handle_late_return(instance, now_us, &mut self.said);
             assert_eq!(is_kept, is_wanted, "the instance of a stuck thread");
             self.drain();
             self.watch_relief(now_us);
-            return None;
+            return false;
         }
-        let run = self.run.take_if(|run| run.id == id)?;
-        let tickets = run.windows.iter().map(|window| window.ticket).collect();
-        for window in run.windows {
-            self.ledger.handle_answer(window.id, &window.answer, now_us);
-            let outputs = window.answer.outputs.as_deref().map_err(|&fault| fault);
-            self.engine.handle_outputs(window.ticket, outputs, now_us);
-            self.drain();
+        let Some(run) = self.run.take_if(|run| run.id == id) else {
+            return false;
+        };
+        for (id, answer) in &run.instance.model().answers {
+            self.ledger.handle_answer(*id, answer, now_us);
         }
-        Some((run.rung, tickets))
-    }
-
-    /// A worker answers again with a ticket that is used up.
-    pub(crate) fn handle_echo(&mut self, ticket: Ticket, now_us: u64) {
-        self.ledger.handle_echo();
-        self.engine.handle_outputs(ticket, Ok(&[0.0]), now_us);
+        let took = Duration::from_micros(now_us - run.started_us);
+        self.driver
+            .finish_inference(run.instance, took, now_us, &mut self.said);
         self.drain();
+        true
     }
 
     /// Every run whose thread has not come back.
@@ -298,14 +336,13 @@ impl<'a> Gateway<'a> {
     pub(crate) fn handle_timeout(&mut self, now_us: u64) {
         let Some(run) = self.run.take_if(|_| self.scenario.has_keeper) else {
             self.ledger.handle_timeout(now_us);
-            self.engine.handle_timeout(now_us);
+            self.driver.handle_timeout(now_us, &mut self.said);
             return self.drain();
         };
         let stuck = self.ledger.handle_hang(now_us).expect("it runs");
-        let hang = self.engine.handle_hang(now_us).expect("it runs");
-        assert_eq!(hang.rung(), run.rung);
+        assert!(self.driver.handle_hang(now_us, &mut self.said), "it runs");
         self.drain();
-        self.stuck.insert(run.id, (hang, stuck));
+        self.stuck.insert(run.id, (run.instance, stuck));
         self.watch_relief(now_us);
     }
 
@@ -313,14 +350,15 @@ impl<'a> Gateway<'a> {
     fn watch_relief(&mut self, now_us: u64) {
         let has_relief = self.stuck.len() < self.scenario.model.relief_max;
         self.ledger.set_models_allowed(has_relief, now_us);
-        self.engine.set_models_allowed(has_relief, now_us);
+        self.driver
+            .set_models_allowed(has_relief, now_us, &mut self.said);
         self.drain();
     }
 
     /// A rung that the driver shall load a model for.
     pub(crate) fn poll_wanted_instance(&mut self, now_us: u64) -> Option<Rung> {
         let expected = self.ledger.poll_wanted(now_us);
-        let wanted = self.engine.poll_wanted_instance(now_us);
+        let wanted = self.driver.poll_wanted_instance(now_us, &mut self.said);
         assert_eq!(wanted, expected, "an instance is wanted");
         self.drain();
         wanted
@@ -330,14 +368,17 @@ impl<'a> Gateway<'a> {
     pub(crate) fn handle_load(&mut self, rung: Rung, loaded: Result<(), StepReason>, now_us: u64) {
         self.ledger.handle_load(rung, loaded, now_us);
         match loaded {
-            Ok(()) => self.engine.handle_instance(rung, now_us),
-            Err(reason) => self.engine.handle_no_instance(rung, reason, now_us),
+            Ok(()) => self.take_in(rung, now_us),
+            Err(reason) => {
+                self.driver
+                    .handle_no_instance(rung, reason, now_us, &mut self.said);
+                self.drain();
+            }
         }
-        self.drain();
     }
 
     fn drain(&mut self) {
-        while let Some(output) = self.engine.poll_output() {
+        for output in self.said.drain(..) {
             self.ledger.handle_output(&output);
             match output {
                 Output::Alert(alert) => self.alerts.push(alert),

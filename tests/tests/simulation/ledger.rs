@@ -3,7 +3,7 @@
 //! Before the outputs of an event are looked at, the ledger says which verdicts
 //! and steps are due, in order. Then every output is held against them, and
 //! after every step the engine's counters against the ledger's own. It keeps
-//! open readings in a plain list, knows nothing of slots, and keeps the ladder
+//! open readings in a plain list, knows nothing of places, and keeps the ladder
 //! by its own [`LadderBook`].
 
 mod ladder;
@@ -17,7 +17,7 @@ use hark_engine::{
 };
 use ladder::LadderBook;
 use runs::Run;
-pub(crate) use runs::{ExpectedJob, Stuck};
+pub(crate) use runs::Stuck;
 use said::{Expected, Said};
 use std::collections::VecDeque;
 
@@ -135,8 +135,8 @@ impl<'a> Ledger<'a> {
             return;
         }
         let now_us = now.mono_us;
-        let has_slot = self.open.len() < PENDING_MAX;
-        if has_slot {
+        let has_place = self.open.len() < PENDING_MAX;
+        if has_place {
             self.see_drift(engine);
             self.follow(now_us);
         }
@@ -154,9 +154,9 @@ impl<'a> Ledger<'a> {
             !is_trial || self.ladder.has_server() || self.open.is_empty()
         });
         if engine.counters().cache_hits > self.counters.cache_hits {
-            assert!(has_slot && may_wait && self.open.is_empty());
+            assert!(has_place && may_wait && self.open.is_empty());
             self.expect_cached(open, choice.expect("it may wait"), now_us);
-        } else if has_slot && may_wait {
+        } else if has_place && may_wait {
             assert_eq!(step, Step::Pending, "a model could have run it");
             self.opened += 1;
             self.open.push(open);

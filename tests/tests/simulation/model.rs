@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 /// The longest inference that does end.
 const SLOW_US_MAX: u64 = 2_000_000;
 /// The longest run of a healthy model, whatever the batch.
-pub(crate) const RUN_US_MAX: u64 = 100;
+const RUN_US_MAX: u64 = 100;
 /// Vibration of a healthy machine, in g; the score is the distance from it.
 const HEALTHY_G: f32 = 1.0;
 
@@ -41,7 +41,7 @@ pub(crate) enum Mood {
     Panicking,
     /// Not a number, infinite, too many outputs or too few.
     Garbled,
-    /// Any score at all, and sometimes twice.
+    /// Any score at all.
     Erratic,
 }
 
@@ -127,11 +127,6 @@ impl<'a> Models<'a> {
     fn mood(&self, rung: Rung) -> Mood {
         let index = self.plan.rungs.iter().position(|m| m.rung == rung);
         self.moods[index.expect("the engine runs planned models only")]
-    }
-
-    /// Whether the answer just given will come a second time.
-    pub(crate) fn repeats_itself(&self, rung: Rung, rng: &mut ChaCha8Rng) -> bool {
-        self.mood(rung) == Mood::Erratic && rng.random_ratio(1, 4)
     }
 
     /// How long a run takes whose first window is due in `left_us`; `None`: it

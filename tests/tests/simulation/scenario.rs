@@ -37,8 +37,8 @@ pub(crate) struct Scenario {
     pub(crate) has_keeper: bool,
     /// The driver reads nothing while the model runs, as the hot path does.
     pub(crate) driver_is_inline: bool,
-    /// The driver takes as many windows as it can get.
-    pub(crate) driver_is_greedy: bool,
+    /// The driver is told of readings that are at hand, and gathers them for a batch.
+    pub(crate) driver_gathers: bool,
     pub(crate) broker: BrokerPlan,
     /// How late the driver may call `handle_timeout`.
     pub(crate) keeper_late_us_max: u64,
@@ -74,7 +74,7 @@ impl Scenario {
             policy: draw_policy(rng, is_quiet),
             has_keeper: !is_model_stormy || rng.random_ratio(7, 8),
             driver_is_inline: rng.random(),
-            driver_is_greedy: rng.random_ratio(1, 4),
+            driver_gathers: rng.random_ratio(1, 4),
             limits: draw_limits(rng, &nodes, is_quiet),
             nodes,
             line,

@@ -152,7 +152,7 @@ impl<'a> World<'a> {
         RunSummary {
             steps: self.step,
             simulated_us: self.now_us,
-            counters: self.gateway.engine.counters().clone(),
+            counters: self.gateway.engine().counters().clone(),
             alerts_posted: self.publisher.posted(),
             alerts_dropped: self.publisher.dropped(),
             connects: self.connects,
@@ -162,7 +162,7 @@ impl<'a> World<'a> {
 
     /// Handles the next event or timeout; false if there is none.
     fn advance(&mut self) -> bool {
-        let timeout_us = self.gateway.engine.next_timeout_us();
+        let timeout_us = self.gateway.engine().next_timeout_us();
         let timeout_us = timeout_us.map(|at| self.now_us.max(at + self.late_us));
         let event_us = self.events.first_key_value().map(|(&(at, _), _)| at);
         let keeper_is_next = match (timeout_us, event_us) {
@@ -237,21 +237,31 @@ impl<'a> World<'a> {
     }
 
     fn infer(&mut self) {
-        self.gateway.infer(&self.models, self.now_us, &mut self.rng);
+        let has_more = self.scenario.driver_gathers && self.is_arriving();
+        self.gateway
+            .infer(&self.models, has_more, self.now_us, &mut self.rng);
         if let Some((id, Some(at_us))) = self.gateway.started.take() {
             self.plan(at_us - self.now_us, Event::RunEnd(id));
         }
     }
 
+    /// Whether the next thing to happen is that more bytes are there by now.
+    fn is_arriving(&self) -> bool {
+        let next = self.events.first_key_value();
+        next.is_some_and(|(&(at_us, _), event)| {
+            at_us <= self.now_us && matches!(event, Event::Arrive(_))
+        })
+    }
+
     /// The invariants that hold after every step.
     fn check(&mut self) {
-        self.gateway.ledger.check(&self.gateway.engine);
+        self.gateway.check();
         self.publisher.check();
         for (sensor, state) in self.gateway.ledger.states() {
             assert_eq!(self.publisher.last_state(sensor.index()), state, "posted");
         }
         if self.scenario.is_quiet {
-            let counters = self.gateway.engine.counters();
+            let counters = self.gateway.engine().counters();
             assert_eq!(counters.rejected, 0, "{:?}", counters.rejected_by_reason);
             assert_eq!(counters.fallback, 0);
             assert_eq!(counters.missed, 0);
@@ -260,7 +270,7 @@ impl<'a> World<'a> {
 
     /// What holds when nothing is left to happen.
     fn check_end(&self) {
-        let engine = &self.gateway.engine;
+        let engine = self.gateway.engine();
         assert_eq!(engine.pending_len(), 0, "every reading has its outcome");
         self.lines.iter().for_each(Line::check_all_arrived);
         self.publisher.check_all_delivered(&self.broker);

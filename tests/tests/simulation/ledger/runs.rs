@@ -4,7 +4,7 @@
 use super::ladder::Ending;
 use super::{Ledger, Open};
 use crate::model::Answer;
-use hark_engine::{Fault, Now, Rung, StepReason};
+use hark_engine::{Driver, Fault, Limits, Now, Rung, StepReason};
 
 /// The batch that runs.
 #[derive(Clone, Copy, Debug)]
@@ -29,17 +29,51 @@ pub(crate) struct Stuck {
 pub(crate) struct ExpectedJob {
     pub(crate) id: u64,
     pub(crate) rung: Rung,
-    pub(crate) deadline_us: u64,
+    /// When the keeper is to answer for it.
+    pub(crate) due_us: u64,
+}
+
+/// What a batch may be that is to start now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ExpectedBatch {
+    cost_us: f32,
 }
 
 impl Ledger<'_> {
-    /// A window is asked for; which one the engine must give out.
+    /// A batch is asked for; `None` if the driver must not even look for one.
+    pub(crate) fn handle_start<M>(
+        &mut self,
+        has_more: bool,
+        now: Now,
+        driver: &Driver<M>,
+    ) -> Option<ExpectedBatch> {
+        let now_us = now.mono_us;
+        let waiting = self.waiting();
+        if waiting == 0 {
+            return None;
+        }
+        let choice = self.ladder.choice(now_us);
+        if has_more && let Some((index, is_trial)) = choice {
+            let cost_us = driver.cost_us(self.ladder.rung(index));
+            let is_full = waiting >= self.rows_max(index, is_trial);
+            if !is_full && self.is_in_time(waiting + 1, cost_us, now_us) {
+                return None;
+            }
+        }
+        self.observe(now);
+        self.handle_timeout(now_us);
+        let rung = self
+            .ladder
+            .choice(now_us)
+            .map(|(index, _)| self.ladder.rung(index));
+        Some(ExpectedBatch {
+            cost_us: rung.map_or(0.0, |rung| driver.cost_us(rung)),
+        })
+    }
+
+    /// The next window of a batch that has started; which one it must hold.
     pub(crate) fn handle_poll(&mut self, now: Now) -> Option<ExpectedJob> {
         let now_us = now.mono_us;
-        self.observe(now);
-        if self.run.is_none() {
-            self.handle_timeout(now_us);
-        }
         let choice = match self.run {
             Some(run) if run.is_closed || run.choice.1 => return None,
             Some(run) if run.windows >= self.batch_max(run.choice.0) => return None,
@@ -51,7 +85,7 @@ impl Ledger<'_> {
         let job = ExpectedJob {
             id: oldest.id,
             rung: self.ladder.rung(choice.0),
-            deadline_us: oldest.arrived_us + self.limits.deadline_us,
+            due_us: due_us(oldest, &self.limits),
         };
         let run = self.run.get_or_insert(Run {
             choice,
@@ -73,24 +107,35 @@ impl Ledger<'_> {
         self.scenario.model.rungs[index].batch_max
     }
 
+    fn rows_max(&self, index: usize, is_trial: bool) -> usize {
+        if is_trial { 1 } else { self.batch_max(index) }
+    }
+
     /// How many windows wait for a model.
-    pub(crate) fn waiting(&self) -> usize {
+    fn waiting(&self) -> usize {
         self.open.iter().filter(|open| !open.is_running).count()
     }
 
-    /// Holds the engine's proposal for a batch at `cost_us` a window against
-    /// the deadlines.
-    pub(crate) fn check_batch_len(&self, len: usize, cost_us: f32, now_us: u64) {
-        let choice = self.ladder.choice(now_us).filter(|_| self.run.is_none());
-        let Some(((index, is_trial), oldest)) = choice.zip(self.open.first()) else {
+    /// Whether so many windows are done before the oldest one is due. The driver
+    /// reckons in f32: what is as good as in time may go either way.
+    fn is_in_time(&self, windows: usize, cost_us: f32, now_us: u64) -> bool {
+        let Some(oldest) = self.open.first() else {
+            return true;
+        };
+        let left_us = due_us(oldest, &self.limits).saturating_sub(now_us) as f64;
+        windows as f64 * f64::from(cost_us) <= left_us * (1.0 + 1e-6)
+    }
+
+    /// Holds the length of a batch against the deadlines, before its windows are
+    /// polled.
+    pub(crate) fn check_batch_len(&self, len: usize, batch: ExpectedBatch, now_us: u64) {
+        let choice = self.ladder.choice(now_us);
+        let Some((index, is_trial)) = choice.filter(|_| !self.open.is_empty()) else {
             return assert_eq!(len, 0, "nothing can run");
         };
-        let limit = if is_trial { 1 } else { self.batch_max(index) };
-        let limit = limit.min(self.waiting());
+        let limit = self.rows_max(index, is_trial).min(self.waiting());
         assert!((1..=limit).contains(&len), "{len} of {limit}");
-        let due_us = oldest.arrived_us + self.limits.deadline_us - self.limits.keeper_margin_us;
-        let left_us = due_us.saturating_sub(now_us) as f64;
-        let is_in_time = |n: usize| n as f64 * f64::from(cost_us) <= left_us;
+        let is_in_time = |windows| self.is_in_time(windows, batch.cost_us, now_us);
         assert!(len == 1 || is_in_time(len), "{len} windows are too many");
         let could_be_longer = len < limit && is_in_time(len + 1);
         assert!(!could_be_longer, "{len} windows are too few");
@@ -136,11 +181,6 @@ impl Ledger<'_> {
         self.counters.probes_failed += u64::from(has_failed);
     }
 
-    /// A ticket that is used up is about to be answered again.
-    pub(crate) fn handle_echo(&mut self) {
-        self.counters.late_results += 1;
-    }
-
     /// `handle_timeout` is about to be called.
     pub(crate) fn handle_timeout(&mut self, now_us: u64) {
         let due_us = now_us + self.limits.keeper_margin_us;
@@ -184,6 +224,10 @@ impl Ledger<'_> {
         self.counters.late_results += u64::from(stuck.windows);
         self.ladder.handle_late_return(stuck.index, stuck.instance)
     }
+}
+
+fn due_us(open: &Open, limits: &Limits) -> u64 {
+    open.arrived_us + limits.deadline_us - limits.keeper_margin_us
 }
 
 fn reason(fault: Fault) -> StepReason {

@@ -4,7 +4,7 @@ use super::World;
 use crate::broker::Letter;
 use crate::model::EXPIRES_UTC_US;
 use crate::node::Node;
-use hark_engine::{Rung, StepReason, Ticket};
+use hark_engine::{Rung, StepReason};
 use hark_wire::Message;
 use rand::RngExt;
 
@@ -12,9 +12,6 @@ use rand::RngExt;
 const STALL_US: std::ops::Range<u64> = 20_000..3_000_000;
 const UNPLUGGED_US: std::ops::Range<u64> = 100_000..2_000_000;
 const OUTAGE_US: std::ops::Range<u64> = 50_000..4_000_000;
-
-/// When a worker that was taken for dead answers once more.
-const ECHO_US_MAX: u64 = 500_000;
 
 /// What can happen. `usize` is the index of a line and of its node.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +26,6 @@ pub(super) enum Event {
     Unplug(usize),
     Plug(usize),
     RunEnd(u64),
-    Echo(Ticket),
     Load(Rung),
     Mood,
     ClockStep,
@@ -83,8 +79,11 @@ impl World<'_> {
                 self.plug(index);
                 self.plan_again(self.scenario.line.unplug_mean_us, Event::Unplug(index));
             }
-            Event::RunEnd(id) => self.handle_run_end(id),
-            Event::Echo(ticket) => self.gateway.handle_echo(ticket, self.now_us),
+            Event::RunEnd(id) => {
+                if self.gateway.handle_run_end(id, self.now_us) {
+                    self.catch_up();
+                }
+            }
             Event::Load(rung) => self.handle_load(rung),
             Event::Mood => {
                 self.models.change_mood(self.is_storm(), &mut self.rng);
@@ -110,7 +109,7 @@ impl World<'_> {
                 }
             }
             Event::StormEnd => self.handle_storm_end(),
-            Event::Recovered => self.at_recovery = Some(self.gateway.engine.counters().clone()),
+            Event::Recovered => self.at_recovery = Some(self.gateway.engine().counters().clone()),
         }
     }
 
@@ -179,19 +178,6 @@ impl World<'_> {
         gateway.handle_bytes(index, read, *now_us, line);
         if line.is_readable(*now_us) {
             self.plan(0, Event::Arrive(index));
-        }
-    }
-
-    fn handle_run_end(&mut self, id: u64) {
-        let ended = self.gateway.handle_run_end(id, self.now_us);
-        let Some((rung, tickets)) = ended else {
-            return;
-        };
-        self.catch_up();
-        if self.is_storm() && self.models.repeats_itself(rung, &mut self.rng) {
-            let in_us = self.rng.random_range(0..ECHO_US_MAX);
-            let ticket = tickets[self.rng.random_range(0..tickets.len())];
-            self.plan(in_us, Event::Echo(ticket));
         }
     }
 
