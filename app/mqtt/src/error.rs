@@ -50,6 +50,12 @@ pub enum SessionError {
         /// How long it was waited for.
         waited_ms: u64,
     },
+    /// The broker has taken nothing of what waits for it.
+    #[error("the broker has taken nothing of what was sent within {waited_ms} ms")]
+    Deaf {
+        /// How long it was waited for.
+        waited_ms: u64,
+    },
     /// A setting is longer than the protocol can say.
     #[error("the {what} has {bytes} bytes; MQTT takes at most 65535")]
     TooLong {

@@ -7,7 +7,8 @@
 //! a caller who looks at the time every few seconds is still in time.
 //!
 //! Any byte from the broker proves that it lives; the answer to a ping may
-//! wait behind many messages.
+//! wait behind many messages. A broker that takes nothing of what waits for it
+//! is as good as gone, whatever it says.
 
 use crate::SessionError;
 
@@ -16,8 +17,22 @@ pub(crate) struct KeepAlive {
     period_ms: u64,
     received: Direction,
     sent: Direction,
-    /// When the ping that is not yet answered was sent.
-    pinged_ms: Option<u64>,
+    /// Since when something waits for the socket, and nothing of it has left.
+    stuck: Option<Stuck>,
+    ping: Option<Ping>,
+}
+
+struct Stuck {
+    since_ms: u64,
+    sent: u64,
+}
+
+/// A ping that is not yet answered.
+struct Ping {
+    at_ms: u64,
+    /// What had been received before it: whatever is more answers it. Not a
+    /// time, which cannot tell two things apart that happen in a millisecond.
+    received: u64,
 }
 
 /// What was last seen to move in one direction.
@@ -44,46 +59,59 @@ impl KeepAlive {
             period_ms: period_ms(keep_alive_s),
             received: Direction::default(),
             sent: Direction::default(),
-            pinged_ms: None,
+            stuck: None,
+            ping: None,
         }
     }
 
-    /// The broker's own wish counts more than the client's.
+    /// The broker's own wish counts more than the client's (5.0, 3.2.2.3.14);
+    /// zero turns it off, as in CONNECT (5.0, 3.1.2.10).
     pub(crate) fn set_period(&mut self, keep_alive_s: u16) {
         self.period_ms = period_ms(keep_alive_s);
     }
 
-    /// Whether a ping is due; the arguments count bytes since the start.
+    /// Whether a ping is due. `received` and `sent` count bytes since the
+    /// start; `unsent` is what waits for the socket.
     pub(crate) fn handle_time(
         &mut self,
         now_ms: u64,
         received: u64,
         sent: u64,
+        unsent: usize,
     ) -> Result<bool, SessionError> {
         let received_ms = self.received.silence_ms(now_ms, received);
         let sent_ms = self.sent.silence_ms(now_ms, sent);
         if self.period_ms == 0 {
             return Ok(false);
         }
-        match self.pinged_ms {
-            // Whatever came after the ping answers it.
-            Some(pinged_ms) if received_ms < now_ms.saturating_sub(pinged_ms) => {
-                self.pinged_ms = None;
-                Ok(false)
+        self.ping.take_if(|ping| received > ping.received);
+        self.stuck.take_if(|stuck| unsent == 0 || sent > stuck.sent);
+        if unsent > 0 {
+            let now = Stuck {
+                since_ms: now_ms,
+                sent,
+            };
+            let stuck = self.stuck.get_or_insert(now);
+            let waited_ms = now_ms.saturating_sub(stuck.since_ms);
+            if waited_ms >= self.period_ms {
+                return Err(SessionError::Deaf { waited_ms });
             }
-            Some(pinged_ms) => {
-                let waited_ms = now_ms.saturating_sub(pinged_ms);
-                if waited_ms >= self.period_ms {
-                    return Err(SessionError::Silent { waited_ms });
-                }
-                Ok(false)
-            }
-            None => Ok(received_ms.max(sent_ms) >= self.period_ms / 2),
         }
+        if let Some(ping) = &self.ping {
+            let waited_ms = now_ms.saturating_sub(ping.at_ms);
+            if waited_ms >= self.period_ms {
+                return Err(SessionError::Silent { waited_ms });
+            }
+            return Ok(false);
+        }
+        Ok(received_ms.max(sent_ms) >= self.period_ms / 2)
     }
 
-    pub(crate) fn handle_ping(&mut self, now_ms: u64) {
-        self.pinged_ms = Some(now_ms);
+    pub(crate) fn handle_ping(&mut self, now_ms: u64, received: u64) {
+        self.ping = Some(Ping {
+            at_ms: now_ms,
+            received,
+        });
     }
 }
 

@@ -209,14 +209,16 @@ impl Session {
     /// keep-alive; `now_ms` is from any clock that does not go back.
     ///
     /// # Errors
-    /// [`SessionError::Silent`] if the broker has not answered a ping.
+    /// [`SessionError::Silent`] if the broker has not answered a ping, and
+    /// [`SessionError::Deaf`] if it takes nothing.
     pub fn handle_time(&mut self, now_ms: u64) -> Result<(), SessionError> {
         let (received, sent) = (self.input.received(), self.output.sent());
-        let is_due = self.keep_alive.handle_time(now_ms, received, sent);
+        let unsent = self.output.unsent().len();
+        let is_due = self.keep_alive.handle_time(now_ms, received, sent, unsent);
         let is_due = is_due.inspect_err(|error| self.failed = Some(*error))?;
         // Without room a ping would wait behind what proves the same.
         if is_due && self.output.push(&PINGREQ).is_ok() {
-            self.keep_alive.handle_ping(now_ms);
+            self.keep_alive.handle_ping(now_ms, received);
         }
         Ok(())
     }

@@ -315,6 +315,35 @@ fn a_silent_broker_is_pinged_and_then_given_up() {
 }
 
 #[test]
+fn an_answer_in_the_millisecond_of_its_ping_is_seen() {
+    let mut session = connected(Protocol::V311);
+    session.handle_time(0).unwrap();
+    session.handle_time(30_000).unwrap();
+    assert_eq!(sent(&mut session), b"\xC0\x00");
+    feed(&mut session, &packet(0xD0, &[]));
+    for now_s in 30..=59 {
+        session.handle_time(now_s * 1000).unwrap();
+        assert_eq!(session.output(), b"", "at {now_s} s");
+    }
+    session.handle_time(60_000).unwrap();
+    assert_eq!(sent(&mut session), b"\xC0\x00");
+}
+
+#[test]
+fn a_broker_that_takes_nothing_is_given_up_whatever_it_says() {
+    let mut session = connected(Protocol::V311);
+    session.handle_time(0).unwrap();
+    session.publish(&["t"], b"").unwrap();
+    for now_s in 100..160 {
+        feed(&mut session, &publish(Protocol::V311, 0, 0, b"t", b""));
+        session.handle_time(now_s * 1000).unwrap();
+    }
+    let error = session.handle_time(160_000).unwrap_err();
+    let expected = "the broker has taken nothing of what was sent within 60000 ms";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
 fn whatever_comes_after_a_ping_answers_it() {
     let mut session = connected(Protocol::V311);
     session.handle_time(0).unwrap();
