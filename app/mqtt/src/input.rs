@@ -20,6 +20,12 @@ impl Input {
         }
     }
 
+    /// Forgets everything, as for another connection.
+    pub(crate) fn clear(&mut self) {
+        self.unread = 0..0;
+        self.received = 0;
+    }
+
     /// Where the next bytes go, after what is unread was moved to the front:
     /// a part of one packet, if the caller has asked for every event.
     pub(crate) fn space(&mut self) -> &mut [u8] {

@@ -113,6 +113,24 @@ impl KeepAlive {
             received,
         });
     }
+
+    /// When [`handle_time`](Self::handle_time) has something to say at the
+    /// earliest, if nothing moves until then. Without room for a ping that is
+    /// when the broker has taken nothing for too long.
+    pub(crate) fn next_timeout_ms(&self, has_room: bool) -> Option<u64> {
+        if self.period_ms == 0 {
+            return None;
+        }
+        let moved = [&self.received, &self.sent].map(|way| way.moved_ms.unwrap_or(0));
+        let ping_ms = moved[0].min(moved[1]) + self.period_ms / 2;
+        let stuck_ms = self.stuck.as_ref().map(|stuck| stuck.since_ms);
+        let stuck_ms = stuck_ms.or((!has_room).then_some(moved[1]));
+        let pinged_ms = self.ping.as_ref().map(|ping| ping.at_ms);
+        let end_ms = stuck_ms.into_iter().chain(pinged_ms).min();
+        let end_ms = end_ms.map(|since_ms| since_ms + self.period_ms);
+        let ping_ms = (self.ping.is_none() && has_room).then_some(ping_ms);
+        ping_ms.into_iter().chain(end_ms).min()
+    }
 }
 
 fn period_ms(keep_alive_s: u16) -> u64 {

@@ -14,7 +14,9 @@
 //! Section numbers in this crate are those of the OASIS standards: "3.1.1, 3.3"
 //! is section 3.3 of MQTT 3.1.1, "5.0, 3.3" of MQTT 5.0.
 
+mod backoff;
 mod body;
+mod client;
 mod connect;
 mod error;
 mod event;
@@ -25,6 +27,7 @@ mod link;
 mod output;
 mod packet;
 mod payload;
+mod published_ids;
 mod reason;
 mod received_ids;
 mod session;
@@ -32,9 +35,10 @@ mod settings;
 mod skip;
 mod subscribes;
 
+pub use client::{CONNECT_MS_MAX, Client, ClientEvent, ClientSettings, Down, Letter, Unpublished};
 pub use error::{Full, SessionError};
 pub use event::Event;
 pub use link::{Link, Ready};
 pub use payload::Payload;
 pub use session::Session;
-pub use settings::{Protocol, Settings};
+pub use settings::{Protocol, Settings, Will};

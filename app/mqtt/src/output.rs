@@ -21,7 +21,30 @@ pub(crate) const ACKNOWLEDGEMENT_BYTES: usize = 4;
 /// How many bytes the length is assumed to take while a message is written;
 /// two suit bodies from 128 to 16,383 bytes.
 const LENGTH_BYTES_ASSUMED: usize = 2;
-const LENGTH_BYTES_SPARE: usize = LENGTH_BYTES_MAX - LENGTH_BYTES_ASSUMED;
+
+/// The identifier of a message, which only one at QoS 1 has.
+#[derive(Clone, Copy)]
+pub(crate) struct Id(Option<[u8; 2]>);
+
+impl Id {
+    pub(crate) const NONE: Self = Self(None);
+
+    pub(crate) fn new(id: u16) -> Self {
+        Self(Some(id.to_be_bytes()))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |bytes| bytes)
+    }
+
+    fn len(self) -> usize {
+        self.bytes().len()
+    }
+
+    fn quality(self) -> u8 {
+        u8::from(self.0.is_some())
+    }
+}
 
 pub(crate) struct Output {
     bytes: Box<[u8]>,
@@ -36,6 +59,12 @@ impl Output {
             unsent: 0..0,
             sent: 0,
         }
+    }
+
+    /// Forgets everything, as for another connection.
+    pub(crate) fn clear(&mut self) {
+        self.unsent = 0..0;
+        self.sent = 0;
     }
 
     pub(crate) fn unsent(&self) -> &[u8] {
@@ -96,17 +125,38 @@ impl Output {
         Ok(())
     }
 
-    /// Appends a PUBLISH at QoS 0 (3.1.1, 3.3; 5.0, 3.3).
+    /// The room that a PUBLISH asks for, counting its length field at its
+    /// longest; [`usize::MAX`] for a topic that MQTT cannot say.
+    pub(crate) fn needed(
+        protocol: Protocol,
+        topic_len: usize,
+        id: Id,
+        payload_len: usize,
+    ) -> usize {
+        if topic_len > usize::from(u16::MAX) {
+            return usize::MAX;
+        }
+        let rest = 2 + topic_len + id.len() + protocol.no_properties().len() + payload_len;
+        1 + LENGTH_BYTES_MAX + rest
+    }
+
+    /// Whether a message with this need fits once everything is sent.
+    pub(crate) fn can_hold(&self, needed: usize) -> bool {
+        !self.full(needed, RESERVE_BYTES).is_final()
+    }
+
+    /// Appends a PUBLISH (3.1.1, 3.3; 5.0, 3.3).
     pub(crate) fn push_publish(
         &mut self,
         protocol: Protocol,
         topic: &[&str],
+        id: Id,
+        is_retained: bool,
         write: impl FnOnce(&mut Payload<'_>),
     ) -> Result<(), Full> {
         let properties: &[u8] = protocol.no_properties();
         let topic_len: usize = topic.iter().map(|part| part.len()).sum();
-        let head = 1 + LENGTH_BYTES_ASSUMED + 2 + topic_len + properties.len();
-        let needed = |payload_len| head + LENGTH_BYTES_SPARE + payload_len;
+        let needed = |payload_len| Self::needed(protocol, topic_len, id, payload_len);
         let Ok(sayable_len) = u16::try_from(topic_len) else {
             return Err(self.full(usize::MAX, RESERVE_BYTES));
         };
@@ -120,7 +170,7 @@ impl Output {
         for bytes in [&sayable_len.to_be_bytes()[..]]
             .into_iter()
             .chain(texts)
-            .chain([properties])
+            .chain([id.bytes(), properties])
         {
             self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
             at += bytes.len();
@@ -134,21 +184,22 @@ impl Output {
         if payload_len > room {
             return Err(self.full(needed(payload_len), RESERVE_BYTES));
         }
-        self.close(start, at + payload_len);
+        let first = 0x30 | id.quality() << 1 | u8::from(is_retained);
+        self.close(first, start, at + payload_len);
         Ok(())
     }
 
     /// Puts the fixed header in front of the body that ends at `end`, and
     /// moves the body if its length is said in fewer or more bytes than
     /// assumed.
-    fn close(&mut self, start: usize, end: usize) {
+    fn close(&mut self, first: u8, start: usize, end: usize) {
         let body = start + 1 + LENGTH_BYTES_ASSUMED..end;
         let (length, length_len) = encode_length(body.len());
         let to = start + 1 + length_len;
         if to != body.start {
             self.bytes.copy_within(body.clone(), to);
         }
-        self.bytes[start] = 0x30;
+        self.bytes[start] = first;
         self.bytes[start + 1..to].copy_from_slice(&length[..length_len]);
         self.unsent.end = to + body.len();
     }

@@ -61,15 +61,19 @@ pub(crate) enum Quality {
 pub(crate) enum Packet {
     ConnAck {
         code: u8,
-        /// What the broker wants instead of the client's keep-alive.
-        keep_alive_s: Option<u16>,
+        limits: Limits,
     },
     Publish {
+        is_retained: bool,
         quality: Quality,
         /// Zero at [`Quality::Zero`].
         id: u16,
         topic: Range<usize>,
         payload: Range<usize>,
+    },
+    PubAck {
+        id: u16,
+        code: u8,
     },
     PubRel {
         id: u16,
@@ -84,6 +88,32 @@ pub(crate) enum Packet {
     },
 }
 
+/// What a broker says of itself in CONNACK (5.0, 3.2.2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// What it wants instead of the client's keep-alive.
+    pub(crate) keep_alive_s: Option<u16>,
+    /// Messages at QoS 1 that it takes at once.
+    pub(crate) receive_max: u16,
+    /// The largest packet that it takes.
+    pub(crate) packet_bytes_max: usize,
+    /// Whether it takes QoS 1.
+    pub(crate) takes_quality_one: bool,
+    /// Whether it keeps messages.
+    pub(crate) takes_retained: bool,
+}
+
+impl Limits {
+    /// Of a broker that says nothing.
+    pub(crate) const NONE: Self = Self {
+        keep_alive_s: None,
+        receive_max: u16::MAX,
+        packet_bytes_max: usize::MAX,
+        takes_quality_one: true,
+        takes_retained: true,
+    };
+}
+
 impl Packet {
     /// Reads the packet of `header` whose bytes after the header are `body`.
     pub(crate) fn parse(protocol: Protocol, header: Header, body: &[u8]) -> Result<Self, What> {
@@ -93,14 +123,15 @@ impl Packet {
         check_flags(header)?;
         match header.kind {
             2 => conn_ack(is_v5, &mut fields),
-            PUBLISH => publish(is_v5, header.quality()?, &mut fields),
+            PUBLISH => publish(is_v5, header, &mut fields),
+            4 => pub_ack(is_v5, &mut fields),
             6 => pub_rel(is_v5, &mut fields),
             9 => sub_ack(is_v5, &mut fields),
             13 if fields.is_empty() => Ok(Self::PingResp),
             13 => Err("it has a body; there is none"),
             14 if is_v5 => disconnect(&mut fields),
             1 | 8 | 10 | 12 | 14 => Err("only a client sends it"),
-            4 | 5 | 7 | 11 => Err("it answers something that was never sent"),
+            5 | 7 | 11 => Err("it answers something that was never sent"),
             15 if is_v5 => Err("no authentication method was offered"),
             _ => Err("this packet type is reserved"),
         }
@@ -156,31 +187,38 @@ fn conn_ack(is_v5: bool, fields: &mut Body<'_>) -> Result<Packet, What> {
     if code != 0 {
         return Ok(Packet::ConnAck {
             code,
-            keep_alive_s: None,
+            limits: Limits::NONE,
         });
     }
-    let keep_alive_s = if is_v5 {
-        server_keep_alive(&mut fields.properties()?)?
+    let limits = if is_v5 {
+        limits(&mut fields.properties()?)?
     } else {
-        None
+        Limits::NONE
     };
     nothing_after(fields)?;
-    Ok(Packet::ConnAck { code, keep_alive_s })
+    Ok(Packet::ConnAck { code, limits })
 }
 
-/// The broker's keep-alive among the properties of CONNACK (5.0, 3.2.2.3).
-fn server_keep_alive(properties: &mut Body<'_>) -> Result<Option<u16>, What> {
+/// The limits among the properties of CONNACK (5.0, 3.2.2.3).
+fn limits(properties: &mut Body<'_>) -> Result<Limits, What> {
     const SHORT: What = "a property runs past the properties' end";
-    let mut keep_alive_s = None;
+    let mut limits = Limits::NONE;
     while !properties.is_empty() {
         match properties.u8(SHORT)? {
-            0x13 => keep_alive_s = Some(properties.u16(SHORT)?),
-            // Maximum QoS, retain, wildcards, subscription ids, shared.
-            0x24 | 0x25 | 0x28 | 0x29 | 0x2A => _ = properties.skip(1, SHORT)?,
-            // Receive maximum, topic alias maximum.
-            0x21 | 0x22 => _ = properties.skip(2, SHORT)?,
-            // Session expiry, maximum packet size.
-            0x11 | 0x27 => _ = properties.skip(4, SHORT)?,
+            0x13 => limits.keep_alive_s = Some(properties.u16(SHORT)?),
+            0x21 => limits.receive_max = properties.u16(SHORT)?,
+            0x24 => limits.takes_quality_one = properties.u8(SHORT)? > 0,
+            0x25 => limits.takes_retained = properties.u8(SHORT)? > 0,
+            0x27 => {
+                let [high, low] = [properties.u16(SHORT)?, properties.u16(SHORT)?];
+                limits.packet_bytes_max = usize::from(high) << 16 | usize::from(low);
+            }
+            // Wildcards, subscription ids, shared subscriptions.
+            0x28..=0x2A => _ = properties.skip(1, SHORT)?,
+            // Topic alias maximum.
+            0x22 => _ = properties.skip(2, SHORT)?,
+            // Session expiry.
+            0x11 => _ = properties.skip(4, SHORT)?,
             // Client id, response information, server reference, reason,
             // authentication method and data.
             0x12 | 0x1A | 0x1C | 0x1F | 0x15 | 0x16 => _ = properties.prefixed(SHORT)?,
@@ -192,11 +230,15 @@ fn server_keep_alive(properties: &mut Body<'_>) -> Result<Option<u16>, What> {
             _ => return Err("it has a property that CONNACK does not have"),
         }
     }
-    Ok(keep_alive_s)
+    if limits.receive_max == 0 {
+        return Err("its receive maximum is 0; that begins at 1");
+    }
+    Ok(limits)
 }
 
 /// 3.1.1, 3.3; 5.0, 3.3.
-fn publish(is_v5: bool, quality: Quality, fields: &mut Body<'_>) -> Result<Packet, What> {
+fn publish(is_v5: bool, header: Header, fields: &mut Body<'_>) -> Result<Packet, What> {
+    let quality = header.quality()?;
     let topic = fields.prefixed("its topic runs past its end")?;
     if topic.is_empty() {
         return Err("its topic is empty, and no topic alias was offered");
@@ -209,11 +251,24 @@ fn publish(is_v5: bool, quality: Quality, fields: &mut Body<'_>) -> Result<Packe
         fields.properties()?;
     }
     Ok(Packet::Publish {
+        is_retained: header.flags & 1 == 1,
         quality,
         id,
         topic,
         payload: fields.rest(),
     })
+}
+
+/// 3.1.1, 3.4; 5.0, 3.4. Without a code it is "success" (5.0, 3.4.2.1).
+fn pub_ack(is_v5: bool, fields: &mut Body<'_>) -> Result<Packet, What> {
+    let id = fields.packet_id()?;
+    let code = if is_v5 && !fields.is_empty() {
+        code_and_properties(fields)?
+    } else {
+        0
+    };
+    nothing_after(fields)?;
+    Ok(Packet::PubAck { id, code })
 }
 
 /// 3.1.1, 3.6; 5.0, 3.6.

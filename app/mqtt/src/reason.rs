@@ -2,6 +2,16 @@
 
 use crate::Protocol;
 
+/// 5.0, 2.4; they are also what the client refuses itself.
+pub(crate) const PACKET_TOO_LARGE: u8 = 0x95;
+pub(crate) const RETAIN_NOT_SUPPORTED: u8 = 0x9A;
+pub(crate) const QUALITY_NOT_SUPPORTED: u8 = 0x9B;
+
+/// Whether a code of SUBACK or PUBACK says no (3.1.1, 3.9.3; 5.0, 2.4).
+pub(crate) fn is_refusal(code: u8) -> bool {
+    code >= 0x80
+}
+
 /// Why a connection was refused.
 pub(crate) fn of_refusal(protocol: Protocol, code: u8) -> &'static str {
     match protocol {
@@ -43,6 +53,7 @@ pub(crate) fn of_reason_code(code: u8) -> &'static str {
         0x8E => "another client took over the session, with the same client identifier",
         0x8F => "a topic filter is invalid or not allowed",
         0x90 => "a topic name is not allowed",
+        0x91 => "a packet identifier is in use",
         0x93 => "more messages at once than it takes",
         0x94 => "invalid topic alias",
         0x95 => "a packet was larger than it takes",

@@ -23,6 +23,10 @@ impl ReceivedIds {
         is_new
     }
 
+    pub(crate) fn clear(&mut self) {
+        self.words.fill(0);
+    }
+
     pub(crate) fn remove(&mut self, id: u16) {
         let (word, bit) = place(id);
         self.words[word] &= !bit;

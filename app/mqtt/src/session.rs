@@ -7,15 +7,18 @@ use crate::connect::connect;
 use crate::event::Event;
 use crate::input::Input;
 use crate::keep_alive::KeepAlive;
-use crate::output::{ACKNOWLEDGEMENT_BYTES, Output, RESERVE_BYTES};
-use crate::packet::{Header, PUBLISH, Packet, Quality, name};
+use crate::output::{ACKNOWLEDGEMENT_BYTES, Id, Output, RESERVE_BYTES};
+use crate::packet::{Header, Limits, PUBLISH, Packet, Quality, name};
 use crate::payload::Payload;
+use crate::published_ids::PublishedIds;
 use crate::received_ids::ReceivedIds;
 use crate::skip::Skip;
 use crate::subscribes::Subscribes;
-use crate::{Full, Protocol, SessionError, Settings, reason};
+use crate::{Full, Protocol, SessionError, Settings, Will, reason};
 
 const CONNACK_FIRST: What = "there is one CONNACK, and it comes before all others";
+
+const NEVER_SENT: What = "it answers something that was never sent";
 
 const PUBACK: u8 = 0x40;
 const PUBREC: u8 = 0x50;
@@ -31,10 +34,18 @@ const DISCONNECT: [u8; 2] = [0xE0, 0];
 pub struct Session {
     protocol: Protocol,
     packet_bytes_max: usize,
+    connect: Box<[u8]>,
+    /// The client's own wish.
+    keep_alive_s: u16,
     input: Input,
     output: Output,
     is_connected: bool,
+    /// What the broker said of itself.
+    limits: Limits,
+    /// Identifiers of SUBSCRIBE and PUBLISH come from one count.
+    last_id: u16,
     subscribes: Subscribes,
+    published_ids: PublishedIds,
     received_ids: ReceivedIds,
     keep_alive: KeepAlive,
     skip: Option<Skip>,
@@ -43,13 +54,21 @@ pub struct Session {
 }
 
 /// An event whose bytes are still a place in the input.
-enum Step {
-    Message {
-        at: u64,
-        topic: Range<usize>,
-        payload: Range<usize>,
-    },
-    Event(Event<'static>),
+pub(crate) enum Step {
+    Connected,
+    Subscribed { code: u8 },
+    Acknowledged { id: u16, code: u8 },
+    Message(Place),
+    Oversize { bytes: usize },
+    Other,
+}
+
+/// Where a message is, until the next read.
+pub(crate) struct Place {
+    at: u64,
+    topic: Range<usize>,
+    payload: Range<usize>,
+    pub(crate) is_retained: bool,
 }
 
 impl Session {
@@ -66,25 +85,62 @@ impl Session {
         read_buffer_bytes: usize,
         write_buffer_bytes: usize,
     ) -> Result<Self, SessionError> {
-        let connect = connect(settings)?;
+        Self::with_will(settings, None, read_buffer_bytes, write_buffer_bytes)
+    }
+
+    pub(crate) fn with_will(
+        settings: &Settings,
+        will: Option<&Will>,
+        read_buffer_bytes: usize,
+        write_buffer_bytes: usize,
+    ) -> Result<Self, SessionError> {
+        let connect = connect(settings, will)?;
         let read_bytes = read_buffer_bytes.max(settings.packet_bytes_max);
-        let mut output = Output::new(write_buffer_bytes.max(RESERVE_BYTES + connect.len()));
-        output
-            .push(&connect)
-            .expect("the output was made large enough");
-        Ok(Self {
+        let write_bytes = write_buffer_bytes.max(RESERVE_BYTES + connect.len());
+        let mut session = Self {
             protocol: settings.protocol,
             packet_bytes_max: settings.packet_bytes_max,
+            connect: connect.into_boxed_slice(),
+            keep_alive_s: settings.keep_alive_s,
             input: Input::new(read_bytes),
-            output,
+            output: Output::new(write_bytes),
             is_connected: false,
+            limits: Limits::NONE,
+            last_id: 0,
             subscribes: Subscribes::new(),
+            published_ids: PublishedIds::new(),
             received_ids: ReceivedIds::new(),
             keep_alive: KeepAlive::new(settings.keep_alive_s),
             skip: None,
             is_blocked: false,
             failed: None,
-        })
+        };
+        session.begin();
+        Ok(session)
+    }
+
+    /// As new, in the same memory: nothing of the connection before is left,
+    /// no byte and no identifier.
+    pub(crate) fn restart(&mut self) {
+        self.input.clear();
+        self.output.clear();
+        self.is_connected = false;
+        self.limits = Limits::NONE;
+        self.last_id = 0;
+        self.subscribes = Subscribes::new();
+        self.published_ids = PublishedIds::new();
+        self.received_ids.clear();
+        self.keep_alive = KeepAlive::new(self.keep_alive_s);
+        self.skip = None;
+        self.is_blocked = false;
+        self.failed = None;
+        self.begin();
+    }
+
+    fn begin(&mut self) {
+        self.output
+            .push(&self.connect)
+            .expect("the output was made large enough");
     }
 
     /// Where the next bytes from the broker go; empty if the buffer is full
@@ -131,26 +187,35 @@ impl Session {
     /// # Errors
     /// [`SessionError`], again at each further call: the connection is over.
     pub fn poll_event(&mut self) -> Result<Option<Event<'_>>, SessionError> {
+        Ok(match self.poll_step()? {
+            None => None,
+            Some(Step::Message(place)) => Some(self.message(place)?),
+            Some(Step::Connected) => Some(Event::Connected),
+            Some(Step::Subscribed { code }) => Some(Event::Subscribed {
+                is_granted: !reason::is_refusal(code),
+            }),
+            Some(Step::Oversize { bytes }) => Some(Event::Oversize { bytes }),
+            Some(Step::Acknowledged { .. } | Step::Other) => Some(Event::Other),
+        })
+    }
+
+    /// As [`poll_event`](Self::poll_event), but a message stays where it is.
+    pub(crate) fn poll_step(&mut self) -> Result<Option<Step>, SessionError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        match self.step() {
-            Ok(None) => Ok(None),
-            Ok(Some(Step::Event(event))) => Ok(Some(event)),
-            Ok(Some(Step::Message { at, topic, payload })) => {
-                let Ok(topic) = std::str::from_utf8(self.input.at(topic)) else {
-                    let error = malformed(PUBLISH, at, "its topic is not UTF-8");
-                    self.failed = Some(error);
-                    return Err(error);
-                };
-                let payload = self.input.at(payload);
-                Ok(Some(Event::Message { topic, payload }))
-            }
-            Err(error) => {
-                self.failed = Some(error);
-                Err(error)
-            }
-        }
+        self.step().inspect_err(|error| self.failed = Some(*error))
+    }
+
+    /// The message at `place`.
+    pub(crate) fn message(&mut self, place: Place) -> Result<Event<'_>, SessionError> {
+        let Ok(topic) = std::str::from_utf8(self.input.at(place.topic)) else {
+            let error = malformed(PUBLISH, place.at, "its topic is not UTF-8");
+            self.failed = Some(error);
+            return Err(error);
+        };
+        let payload = self.input.at(place.payload);
+        Ok(Event::Message { topic, payload })
     }
 
     /// Asks for the messages of `filters`, each with its greatest quality of
@@ -164,10 +229,70 @@ impl Session {
     pub fn subscribe(&mut self, filters: &[(&str, u8)]) -> Result<(), Full> {
         assert!(!filters.is_empty(), "a SUBSCRIBE has at least one filter");
         assert!(filters.iter().all(|(_, quality)| *quality <= 2));
-        let id = self.subscribes.next_id()?;
+        self.subscribes.check_room()?;
+        let id = self.next_id();
         self.output.push_subscribe(self.protocol, id, filters)?;
-        self.subscribes.handle_sent(filters.len());
+        self.last_id = id;
+        self.subscribes.handle_sent(id, filters.len());
         Ok(())
+    }
+
+    /// Whether another message may be published at QoS 1.
+    pub(crate) fn has_room_at_least_once(&self) -> bool {
+        self.published_ids.has_room()
+    }
+
+    /// Publishes at QoS 1; the packet's identifier, which comes back with
+    /// [`Step::Acknowledged`].
+    ///
+    /// # Panics
+    /// Without [room](Self::has_room_at_least_once) for it.
+    pub(crate) fn publish_at_least_once(
+        &mut self,
+        topic: &str,
+        payload: &[u8],
+        is_retained: bool,
+    ) -> Result<u16, Full> {
+        let id = self.next_id();
+        self.output
+            .push_publish(self.protocol, &[topic], Id::new(id), is_retained, |room| {
+                room.push(payload);
+            })?;
+        self.last_id = id;
+        self.published_ids.insert(id);
+        Ok(id)
+    }
+
+    /// The code with which this broker would refuse such a message, and end
+    /// the connection (5.0, 3.2.2.3.4 to 3.2.2.3.6).
+    pub(crate) fn refusal(&self, needed: usize, is_retained: bool) -> Option<u8> {
+        if needed > self.limits.packet_bytes_max {
+            Some(reason::PACKET_TOO_LARGE)
+        } else if !self.limits.takes_quality_one {
+            Some(reason::QUALITY_NOT_SUPPORTED)
+        } else if is_retained && !self.limits.takes_retained {
+            Some(reason::RETAIN_NOT_SUPPORTED)
+        } else {
+            None
+        }
+    }
+
+    /// The room that a message at QoS 1 asks for, or nothing if there is never
+    /// as much.
+    pub(crate) fn room_needed(&self, topic: &str, payload: &[u8]) -> Option<usize> {
+        let needed = Output::needed(self.protocol, topic.len(), Id::new(1), payload.len());
+        self.output.can_hold(needed).then_some(needed)
+    }
+
+    /// An identifier that nothing under way has; both kinds are few.
+    fn next_id(&self) -> u16 {
+        let mut id = self.last_id;
+        loop {
+            id = id.checked_add(1).unwrap_or(1);
+            if !self.subscribes.contains(id) && !self.published_ids.contains(id) {
+                return id;
+            }
+        }
     }
 
     /// Publishes `payload` at QoS 0 on the topic that the parts of `topic`
@@ -189,7 +314,8 @@ impl Session {
         topic: &[&str],
         write: impl FnOnce(&mut Payload<'_>),
     ) -> Result<(), Full> {
-        self.output.push_publish(self.protocol, topic, write)
+        self.output
+            .push_publish(self.protocol, topic, Id::NONE, false, write)
     }
 
     /// What is to be sent, in order.
@@ -221,6 +347,20 @@ impl Session {
             self.keep_alive.handle_ping(now_ms, received);
         }
         Ok(())
+    }
+
+    /// When [`handle_time`](Self::handle_time) has something to do at the
+    /// latest, if no byte moves until then.
+    pub(crate) fn next_timeout_ms(&self) -> Option<u64> {
+        let has_room = self.output.room() >= PINGREQ.len();
+        self.keep_alive.next_timeout_ms(has_room)
+    }
+
+    /// Whether [`poll_step`](Self::poll_step) stopped for something that is no
+    /// more in the way, or is over.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let has_room = self.output.room() >= ACKNOWLEDGEMENT_BYTES;
+        self.failed.is_some() || (self.is_blocked && has_room)
     }
 
     /// Says goodbye. Send the output, then close the connection; nothing may
@@ -262,9 +402,10 @@ impl Session {
         header: Header,
         packet: Packet,
     ) -> Result<Option<Step>, SessionError> {
-        let event = match packet {
-            Packet::ConnAck { code, keep_alive_s } => self.connected(code, keep_alive_s)?,
+        let step = match packet {
+            Packet::ConnAck { code, limits } => self.connected(code, limits)?,
             Packet::Publish {
+                is_retained,
                 quality,
                 id,
                 topic,
@@ -275,13 +416,20 @@ impl Session {
                 };
                 if is_new {
                     let body = self.input.consume(header.packet_len()).start + header.len;
-                    return Ok(Some(Step::Message {
+                    return Ok(Some(Step::Message(Place {
                         at,
                         topic: body + topic.start..body + topic.end,
                         payload: body + payload.start..body + payload.end,
-                    }));
+                        is_retained,
+                    })));
                 }
-                Event::Other
+                Step::Other
+            }
+            Packet::PubAck { id, code } => {
+                if !self.published_ids.remove(id) {
+                    return Err(malformed(header.kind, at, NEVER_SENT));
+                }
+                Step::Acknowledged { id, code }
             }
             Packet::PubRel { id } => {
                 if !self.has_room() {
@@ -289,33 +437,31 @@ impl Session {
                 }
                 self.received_ids.remove(id);
                 self.push_acknowledgement(PUBCOMP, id);
-                Event::Other
+                Step::Other
             }
             Packet::SubAck { id, codes } => return self.subscribed(at, header, id, codes),
-            Packet::PingResp => Event::Other,
+            Packet::PingResp => Step::Other,
             Packet::Disconnect { code } => {
                 let reason = reason::of_reason_code(code);
                 return Err(SessionError::Disconnected { code, reason });
             }
         };
         self.input.consume(header.packet_len());
-        Ok(Some(Step::Event(event)))
+        Ok(Some(step))
     }
 
-    fn connected(
-        &mut self,
-        code: u8,
-        keep_alive_s: Option<u16>,
-    ) -> Result<Event<'static>, SessionError> {
+    fn connected(&mut self, code: u8, limits: Limits) -> Result<Step, SessionError> {
         if code != 0 {
             let reason = reason::of_refusal(self.protocol, code);
             return Err(SessionError::Refused { code, reason });
         }
-        if let Some(keep_alive_s) = keep_alive_s {
+        if let Some(keep_alive_s) = limits.keep_alive_s {
             self.keep_alive.set_period(keep_alive_s);
         }
+        self.published_ids.set_max(limits.receive_max);
+        self.limits = limits;
         self.is_connected = true;
-        Ok(Event::Connected)
+        Ok(Step::Connected)
     }
 
     /// Tells one code of the SUBACK in front, and consumes it with the last.
@@ -332,9 +478,7 @@ impl Session {
         if self.subscribes.handle_told(id, codes.len()) {
             self.input.consume(header.packet_len());
         }
-        // 3.1.1, 3.9.3; 5.0, 3.9.3: from 0x80 on it is a refusal.
-        let is_granted = code < 0x80;
-        Ok(Some(Step::Event(Event::Subscribed { is_granted })))
+        Ok(Some(Step::Subscribed { code }))
     }
 
     /// Acknowledges a message; whether it is new, or `None` without room.
@@ -398,12 +542,11 @@ impl Session {
             return Ok(None);
         };
         self.skip = None;
-        let event = if is_new {
-            Event::Oversize { bytes }
+        Ok(Some(if is_new {
+            Step::Oversize { bytes }
         } else {
-            Event::Other
-        };
-        Ok(Some(Step::Event(event)))
+            Step::Other
+        }))
     }
 }
 

@@ -43,3 +43,13 @@ pub struct Settings {
     /// The largest packet that is taken, in bytes, with its fixed header.
     pub packet_bytes_max: usize,
 }
+
+/// What the broker publishes, at QoS 1 and retained, if the connection breaks
+/// without a goodbye.
+#[derive(Clone, Debug)]
+pub struct Will {
+    /// Its topic, at most 65,535 bytes.
+    pub topic: String,
+    /// Its payload, at most 65,535 bytes.
+    pub payload: String,
+}

@@ -8,7 +8,6 @@ use crate::body::What;
 const WAITING_MAX: usize = 16;
 
 pub(crate) struct Subscribes {
-    next_id: u16,
     /// Each with its identifier and its number of filters.
     waiting: [Option<(u16, usize)>; WAITING_MAX],
     /// How many codes of the answer in front were already told.
@@ -18,17 +17,16 @@ pub(crate) struct Subscribes {
 impl Subscribes {
     pub(crate) fn new() -> Self {
         Self {
-            next_id: 1,
             waiting: [None; WAITING_MAX],
             told: 0,
         }
     }
 
-    /// The identifier for the next SUBSCRIBE, if it may be sent.
-    pub(crate) fn next_id(&self) -> Result<u16, Full> {
+    /// Whether another may be sent.
+    pub(crate) fn check_room(&self) -> Result<(), Full> {
         let waiting = self.waiting.iter().flatten().count();
         if waiting < WAITING_MAX {
-            return Ok(self.next_id);
+            return Ok(());
         }
         Err(Full {
             needed: 1,
@@ -37,13 +35,14 @@ impl Subscribes {
         })
     }
 
-    /// Remembers that [`next_id`](Self::next_id) was sent.
-    pub(crate) fn handle_sent(&mut self, filters: usize) {
+    pub(crate) fn contains(&self, id: u16) -> bool {
+        self.waiting.iter().flatten().any(|(its, _)| *its == id)
+    }
+
+    pub(crate) fn handle_sent(&mut self, id: u16, filters: usize) {
         let mut slots = self.waiting.iter_mut();
         let free = slots.find(|slot| slot.is_none());
-        *free.expect("next_id was asked for first") = Some((self.next_id, filters));
-        // A wrapped identifier is long answered: identifiers in use are few.
-        self.next_id = self.next_id.checked_add(1).unwrap_or(1);
+        *free.expect("room was asked for first") = Some((id, filters));
     }
 
     /// Which code of the answer to `id` is to be told next.

@@ -9,8 +9,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::Write;
 
-use common::{BOTH, connected, pub_rel, publish};
-use hark_mqtt::{Event, Session};
+use common::{BOTH, conn_ack, connected, pub_rel, publish, settings};
+use hark_mqtt::{Client, ClientEvent, ClientSettings, Event, Session};
 
 struct Counting;
 
@@ -64,6 +64,50 @@ fn a_message_costs_no_allocation() {
         assert_eq!(COUNT.get() - before, 0, "{protocol:?}");
     }
     assert!(COUNT.get() > 0, "the counter counts");
+}
+
+#[test]
+fn a_message_costs_a_client_no_allocation() {
+    for protocol in BOTH {
+        let mut client = Client::new(ClientSettings::new(settings(protocol))).unwrap();
+        client.handle_time(0);
+        client.handle_opened();
+        let bytes = [
+            conn_ack(protocol, 0),
+            publish(protocol, 1, 1, b"sensors/s1", b"{\"seq\":1}"),
+        ];
+        assert_eq!(answer(&mut client, &bytes.concat()), 1);
+        let batch = [&bytes[1][..], &publish(protocol, 0, 0, b"s", b"2")].concat();
+        let before = COUNT.get();
+        let mut messages = 0;
+        for now_ms in 0..10_000 {
+            client.handle_time(now_ms);
+            messages += answer(&mut client, &batch);
+        }
+        assert_eq!(messages, 20_000);
+        assert_eq!(COUNT.get() - before, 0, "{protocol:?}");
+    }
+}
+
+/// As [`serve`], of a client whose output is taken at once.
+fn answer(client: &mut Client, bytes: &[u8]) -> u32 {
+    client.read_space()[..bytes.len()].copy_from_slice(bytes);
+    client.handle_read(bytes.len());
+    let mut messages = 0;
+    while let Some(event) = client.poll_event() {
+        if let ClientEvent::Message { payload, .. } = event {
+            let len = payload.len();
+            messages += 1;
+            client
+                .publish_with(&["verdict/", "s"], |room| {
+                    write!(room, "{{\"len\":{len}}}").unwrap();
+                })
+                .unwrap();
+        }
+    }
+    let len = client.output().len();
+    client.handle_written(len);
+    messages
 }
 
 /// Answers each message; how many there were.
