@@ -12,7 +12,7 @@ use crate::{Package, packages, root};
 ///
 /// `hark-codec` and `hark-rig` lie below the app so that payload decoding and
 /// the simulated pump build, and are fuzzed, without the model runtime.
-const PICTURE: [(&str, &[&str]); 17] = [
+const PICTURE: [(&str, &[&str]); 18] = [
     (
         "hark",
         &[
