@@ -273,6 +273,11 @@ impl Client {
             || (self.is_taken() && (self.session.is_stopped() || self.answered_all()))
     }
 
+    /// Whether messages wait for room for their acknowledgements.
+    pub fn is_blocked(&self) -> bool {
+        self.session.is_blocked()
+    }
+
     /// Whether a connection is to be opened.
     pub fn wants_connection(&self) -> bool {
         matches!(self.state, State::Connecting { .. })

@@ -36,4 +36,9 @@ impl Mosquitto {
     pub(crate) fn kill(&mut self) {
         self.0.kill().unwrap();
     }
+
+    /// Starts it again, on the same port.
+    pub(crate) fn restart(&mut self) {
+        self.0.restart_on_same_port().unwrap();
+    }
 }
