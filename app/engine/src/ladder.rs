@@ -7,6 +7,23 @@
 //! *standing* rung is the best one that was not given up, even while its
 //! instance is out; each change of it is a [`LadderStep`] with its reason. Below
 //! all models stands the rule, which needs no instance and cannot fail.
+//!
+//! ```text
+//! instance: Present ──hang──► Out ──longer than hang_us──► Absent ──wanted──► asked for
+//!              ▲               │                             ▲                    │
+//!              ├──late return──┘                             └───could not load───┤
+//!              └─────────────────────────loaded───────────────────────────────────┘
+//!
+//! breaker:  closed ──fault, misses, given up──► open ──the wait is over──► due for trials
+//!              ▲                                  ▲                            │
+//!              │                                  ├──bad: twice the wait───────┤
+//!              │                                  └──good: the short wait──────┤
+//!              └───enough good ones in a row───────────────────────────────────┘
+//!
+//! a window goes to: the first rung that is believed, Present, and closed or due
+//! stands:           the first rung that is believed and closed
+//! believed:         models are allowed, no drift, not expired
+//! ```
 
 mod breaker;
 mod drift;
@@ -19,9 +36,9 @@ use crate::score::Score;
 use breaker::Breaker;
 use drift::Drift;
 
-/// Whether the model of a rung can be called.
+/// Where the instance of a rung is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Instance {
+enum Whereabouts {
     Present,
     /// A thread has been stuck in it since then.
     Out {
@@ -41,7 +58,7 @@ pub(crate) struct Model {
     pub(crate) batch_max: usize,
     expires_utc_us: Option<i64>,
     is_expired: bool,
-    instance: Instance,
+    instance: Whereabouts,
     /// Tells an instance from the one that took its place.
     generation: u32,
     breaker: Breaker,
@@ -113,6 +130,8 @@ impl Ladder {
         models
             .filter(|(_, m)| self.can_run(m))
             .find_map(|(model, m)| {
+                // A rung that is due for a trial comes before a lower one that is
+                // well: it would never come up if the lower one were always taken.
                 let is_trial = !m.breaker.is_closed();
                 let may_run = !is_trial || m.breaker.is_due(now_us);
                 may_run.then_some(Choice { model, is_trial })
@@ -126,7 +145,7 @@ impl Ladder {
     }
 
     fn can_run(&self, model: &Model) -> bool {
-        self.is_believed(model) && model.instance == Instance::Present
+        self.is_believed(model) && model.instance == Whereabouts::Present
     }
 
     fn is_believed(&self, model: &Model) -> bool {
@@ -144,6 +163,8 @@ impl Ladder {
 
     /// The step to the rung that should stand, if it is another.
     pub(crate) fn poll_step(&mut self, now_us: u64) -> Option<LadderStep> {
+        // The instance has no part in it: one that is out for a moment is no news
+        // to an operator, and one that stays out opens the breaker.
         let stands = |m: &Model| self.is_believed(m) && m.breaker.is_closed();
         let models = self.models.iter();
         let next = models.clone().position(stands).unwrap_or(models.len());
@@ -162,6 +183,8 @@ impl Ladder {
     }
 
     fn why_down(&self, model: &Model) -> StepReason {
+        // What holds for all rungs comes first: it would keep this one down, too,
+        // if its own fault were mended.
         if !self.are_models_allowed {
             StepReason::NoRelief
         } else if self.drift.is_drifted() {
@@ -202,17 +225,19 @@ impl Ladder {
     pub(crate) fn give_up_hung(&mut self, now_us: u64) -> u64 {
         let hang_us = self.policy.hang_us;
         let is_hung = |m: &Model| match m.instance {
-            Instance::Out { since_us } => now_us.saturating_sub(since_us) > hang_us,
+            Whereabouts::Out { since_us } => now_us.saturating_sub(since_us) > hang_us,
             _ => false,
         };
         let mut count = 0;
         for index in 0..self.models.len() {
             if is_hung(&self.models[index]) {
                 count += 1;
-                self.models[index].instance = Instance::Absent {
+                self.models[index].instance = Whereabouts::Absent {
                     is_asked_for: false,
                 };
                 self.models[index].reason = StepReason::Hang;
+                // Open already if its deadline was one too many: it has its wait
+                // then, and hanging on is no second fault.
                 if self.models[index].breaker.is_closed() {
                     self.open(index, StepReason::Hang, now_us);
                 }
@@ -226,6 +251,7 @@ impl Ladder {
     pub(crate) fn handle_ending(&mut self, choice: Choice, ending: Ending, now_us: u64) -> bool {
         let model = &mut self.models[choice.model];
         if choice.is_trial {
+            // One late trial is enough: it ran alone, with all of the deadline.
             match ending {
                 Ending::Good => model.breaker.handle_good_trial(&self.policy, now_us),
                 Ending::Late => self.open(choice.model, StepReason::Deadline, now_us),
@@ -249,7 +275,7 @@ impl Ladder {
     /// Returns its name.
     pub(crate) fn handle_hang(&mut self, choice: Choice, windows: u32, now_us: u64) -> Hang {
         let model = &mut self.models[choice.model];
-        model.instance = Instance::Out { since_us: now_us };
+        model.instance = Whereabouts::Out { since_us: now_us };
         Hang {
             rung: model.rung,
             generation: model.generation,
@@ -263,10 +289,11 @@ impl Ladder {
             return false;
         };
         let model = &mut self.models[index];
-        let is_out = matches!(model.instance, Instance::Out { .. });
+        let is_out = matches!(model.instance, Whereabouts::Out { .. });
+        // Out it may be by a later hang of the instance that took its place.
         let is_wanted = is_out && model.generation == hang.generation;
         if is_wanted {
-            model.instance = Instance::Present;
+            model.instance = Whereabouts::Present;
         }
         is_wanted
     }
@@ -274,7 +301,7 @@ impl Ladder {
     /// There are no instances yet; the driver brings them without being asked.
     pub(crate) fn await_instances(&mut self) {
         for model in &mut self.models {
-            model.instance = Instance::Absent { is_asked_for: true };
+            model.instance = Whereabouts::Absent { is_asked_for: true };
         }
     }
 
@@ -288,8 +315,10 @@ impl Ladder {
     pub(crate) fn handle_instance(&mut self, rung: Rung, now_us: u64) {
         if let Some(index) = self.index(rung) {
             let model = &mut self.models[index];
-            model.instance = Instance::Present;
+            model.instance = Whereabouts::Present;
             model.generation += 1;
+            // It was waited for, which is wait enough. It is on trial even so: the
+            // file that made the last one fail may be the same.
             model.breaker.make_due(now_us);
         }
     }
@@ -297,7 +326,7 @@ impl Ladder {
     /// There is no instance of `rung`.
     pub(crate) fn handle_no_instance(&mut self, rung: Rung, reason: StepReason, now_us: u64) {
         if let Some(index) = self.index(rung) {
-            self.models[index].instance = Instance::Absent {
+            self.models[index].instance = Whereabouts::Absent {
                 is_asked_for: false,
             };
             self.open(index, reason, now_us);
@@ -308,13 +337,15 @@ impl Ladder {
     /// answered.
     pub(crate) fn poll_wanted_instance(&mut self, now_us: u64) -> Option<Rung> {
         let is_wanted = |m: &Model| {
-            let is_asked_for = Instance::Absent { is_asked_for: true };
-            let lacks_one = matches!(m.instance, Instance::Absent { .. });
+            let is_asked_for = Whereabouts::Absent { is_asked_for: true };
+            let lacks_one = matches!(m.instance, Whereabouts::Absent { .. });
+            // Not before a trial is due: loading costs a disk and a core that the
+            // rung below may need.
             lacks_one && m.instance != is_asked_for && m.breaker.is_due(now_us)
         };
         let mut models = self.models.iter();
         let index = models.position(|m| is_wanted(m) && self.is_believed(m))?;
-        self.models[index].instance = Instance::Absent { is_asked_for: true };
+        self.models[index].instance = Whereabouts::Absent { is_asked_for: true };
         Some(self.models[index].rung)
     }
 
@@ -329,6 +360,8 @@ impl Ladder {
         let (better, rest) = models.split_at_mut(index);
         rest[0].breaker.open(policy, now_us);
         rest[0].reason = reason;
+        // Else a rung above, whose wait has just ended, would be tried in the very
+        // moment in which there is nothing good to fall back on.
         let held_us = now_us.saturating_add(policy.probe_us_min);
         better.iter_mut().for_each(|m| m.breaker.hold(held_us));
     }
@@ -347,7 +380,7 @@ impl Model {
             batch_max: spec.batch_max,
             expires_utc_us: spec.expires_utc_us,
             is_expired: false,
-            instance: Instance::Present,
+            instance: Whereabouts::Present,
             generation: 0,
             breaker: Breaker::default(),
             reason: StepReason::Error,
