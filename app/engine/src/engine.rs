@@ -304,39 +304,39 @@ impl Engine {
             deadline_us: arrived_us.saturating_add(self.limits.deadline_us),
             read_ns: receipt.read_ns,
         };
-        let slot = self.extract(sensor);
+        let place = self.extract(sensor);
         mark(Stage::Features);
-        match slot {
-            Some(slot) => self.ask(slot, question),
-            // Every slot waits for a model that does not answer: one more
+        match place {
+            Some(place) => self.ask(place, question),
+            // Every place waits for a model that does not answer: one more
             // question would only grow the queue.
             None => self.answer_at_once(&question),
         }
     }
 
-    /// Computes the features of a sensor's window into a free slot.
+    /// Computes the features of a sensor's window into a free place.
     fn extract(&mut self, sensor: SensorId) -> Option<u8> {
-        let (slot, features) = self.pending.free_slot()?;
+        let (place, features) = self.pending.free_place()?;
         let window = &self.sensors.get(sensor).window;
         self.extractor.extract(&self.shape, window, features);
         if self.ladder.measures_drift() {
             let mean_square = sums::square(features) / features.len() as f32;
             self.ladder.handle_window(mean_square);
         }
-        Some(slot)
+        Some(place)
     }
 
-    /// Puts the question whose features are in the free `slot`, unless it can
+    /// Puts the question whose features are in the free `place`, unless it can
     /// be answered at once.
-    fn ask(&mut self, slot: u8, question: Question) -> Step {
+    fn ask(&mut self, place: u8, question: Question) -> Step {
         self.follow(question.arrived_us);
         if !self.may_wait(&question) {
             return self.answer_at_once(&question);
         }
-        if let Some(outcome) = self.answer_from_cache(slot, &question) {
+        if let Some(outcome) = self.answer_from_cache(place, &question) {
             return Step::Settled(outcome);
         }
-        self.pending.ask(slot, question);
+        self.pending.ask(place, question);
         Step::Pending
     }
 

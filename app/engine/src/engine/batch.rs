@@ -10,22 +10,22 @@ use crate::ladder::Choice;
 /// A window handed to the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    pub(super) slot: u8,
-    /// Tells apart two uses of one slot.
+    pub(super) place: u8,
+    /// Tells apart two uses of one place.
     batch: u64,
 }
 
-/// One bit for each slot whose ticket is out.
-type Slots = u32;
+/// One bit for each place whose ticket is out.
+type Places = u32;
 
-const _: () = assert!(PENDING_MAX <= Slots::BITS as usize);
+const _: () = assert!(PENDING_MAX <= Places::BITS as usize);
 
 #[derive(Default)]
 pub(super) struct Batch {
     /// Counts batches.
     id: u64,
     choice: Option<Choice>,
-    running: Slots,
+    running: Places,
     len: usize,
     is_closed: bool,
 }
@@ -42,8 +42,8 @@ impl Batch {
         self.choice.is_none() || !(is_full || self.is_closed)
     }
 
-    /// Adds the window in `slot`; the first one says who runs the batch.
-    pub(super) fn add(&mut self, slot: u8, choice: Choice) -> Ticket {
+    /// Adds the window in `place`; the first one says who runs the batch.
+    pub(super) fn add(&mut self, place: u8, choice: Choice) -> Ticket {
         if self.choice.is_none() {
             *self = Self {
                 id: self.id + 1,
@@ -51,17 +51,17 @@ impl Batch {
                 ..Self::default()
             };
         }
-        self.running |= 1 << slot;
+        self.running |= 1 << place;
         self.len += 1;
         Ticket {
-            slot,
+            place,
             batch: self.id,
         }
     }
 
     /// Takes back a ticket; returns who ran it unless it is void.
     pub(super) fn finish(&mut self, ticket: Ticket) -> Option<Choice> {
-        let bit = 1 << ticket.slot;
+        let bit = 1 << ticket.place;
         if ticket.batch != self.id || self.running & bit == 0 {
             return None;
         }

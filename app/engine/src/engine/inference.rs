@@ -43,13 +43,13 @@ impl Engine {
             return None;
         }
         let choice = self.batch.choice().or(self.ladder.choice(now.mono_us))?;
-        let (slot, deadline_us) = self.pending.start_next()?;
-        let ticket = self.batch.add(slot, choice);
+        let (place, deadline_us) = self.pending.start_next()?;
+        let ticket = self.batch.add(place, choice);
         self.counters.probes += u64::from(choice.is_trial);
         Some(Job {
             ticket,
             rung: self.ladder.model(choice.model).rung,
-            features: self.pending.features(slot),
+            features: self.pending.features(place),
             deadline_us,
         })
     }
@@ -114,13 +114,13 @@ impl Engine {
     /// failed. What comes after its verdict was given is counted and ignored.
     pub fn handle_outputs(&mut self, ticket: Ticket, outputs: Result<&[f32], Fault>, now_us: u64) {
         let choice = self.batch.finish(ticket);
-        let answered = choice.and_then(|c| Some((c, self.pending.finish(ticket.slot)?)));
+        let answered = choice.and_then(|c| Some((c, self.pending.finish(ticket.place)?)));
         let Some((choice, question)) = answered else {
             self.counters.late_results += 1;
             return;
         };
         let model = self.ladder.model(choice.model);
-        let features = self.pending.features(ticket.slot);
+        let features = self.pending.features(ticket.place);
         let score = outputs.and_then(|outputs| {
             let score = model.score.of(features, outputs);
             score.is_finite().then_some(score).ok_or(Fault::NotFinite)
@@ -137,7 +137,7 @@ impl Engine {
                 Ending::Late
             }
             Ok(score) => {
-                self.give_score(choice.model, ticket.slot, &question, score, now_us);
+                self.give_score(choice.model, ticket.place, &question, score, now_us);
                 Ending::Good
             }
         };

@@ -1,7 +1,7 @@
-//! Windows that wait for the model, in a fixed number of slots.
+//! Windows that wait for the model, in a fixed number of places.
 //!
-//! A slot is free, waiting or running. The driver has its own copy of the
-//! features that it runs, so a slot is free as soon as its verdict is given,
+//! A place is free, waiting or running. The driver has its own copy of the
+//! features that it runs, so a place is free as soon as its verdict is given,
 //! even while the model still runs.
 
 use super::SensorId;
@@ -27,18 +27,18 @@ pub(super) struct Question {
 }
 
 #[derive(Clone, Copy)]
-enum Slot {
+enum Place {
     Free,
     Waiting(Question),
     Running(Question),
 }
 
 pub(super) struct Pending {
-    slots: [Slot; PENDING_MAX],
+    places: [Place; PENDING_MAX],
     /// Shape `[PENDING_MAX, features]`.
     features: Box<[f32]>,
     features_len: usize,
-    /// Unanswered slots, oldest first; deadlines rise with age.
+    /// Unanswered places, oldest first; deadlines rise with age.
     order: Deque<u8, PENDING_MAX>,
     waiting: usize,
 }
@@ -46,7 +46,7 @@ pub(super) struct Pending {
 impl Pending {
     pub(super) fn new(features_len: usize) -> Self {
         Self {
-            slots: [Slot::Free; PENDING_MAX],
+            places: [Place::Free; PENDING_MAX],
             features: vec![0.0; PENDING_MAX * features_len].into(),
             features_len,
             order: Deque::new(),
@@ -54,66 +54,66 @@ impl Pending {
         }
     }
 
-    /// A free slot and where its features go; it stays free until
+    /// A free place and where its features go; it stays free until
     /// [`Pending::ask`].
-    pub(super) fn free_slot(&mut self) -> Option<(u8, &mut [f32])> {
-        let slot = self.slots.iter().position(|s| matches!(s, Slot::Free))?;
-        let features = &mut self.features[slot * self.features_len..][..self.features_len];
-        Some((slot as u8, features))
+    pub(super) fn free_place(&mut self) -> Option<(u8, &mut [f32])> {
+        let place = self.places.iter().position(|s| matches!(s, Place::Free))?;
+        let features = &mut self.features[place * self.features_len..][..self.features_len];
+        Some((place as u8, features))
     }
 
-    /// Takes in a question whose features are in the free `slot`.
-    pub(super) fn ask(&mut self, slot: u8, question: Question) {
-        self.slots[usize::from(slot)] = Slot::Waiting(question);
+    /// Takes in a question whose features are in the free `place`.
+    pub(super) fn ask(&mut self, place: u8, question: Question) {
+        self.places[usize::from(place)] = Place::Waiting(question);
         self.waiting += 1;
         self.order
-            .push_back(slot)
-            .expect("there are as many places as slots");
+            .push_back(place)
+            .expect("the order is as long as there are places");
     }
 
-    /// Starts the oldest waiting question; returns its slot and its deadline.
+    /// Starts the oldest waiting question; returns its place and its deadline.
     pub(super) fn start_next(&mut self) -> Option<(u8, u64)> {
-        let slots = &mut self.slots;
-        self.order.iter().find_map(|&slot| {
-            let state = &mut slots[usize::from(slot)];
-            let Slot::Waiting(question) = *state else {
+        let places = &mut self.places;
+        self.order.iter().find_map(|&place| {
+            let state = &mut places[usize::from(place)];
+            let Place::Waiting(question) = *state else {
                 return None;
             };
-            *state = Slot::Running(question);
+            *state = Place::Running(question);
             self.waiting -= 1;
-            Some((slot, question.deadline_us))
+            Some((place, question.deadline_us))
         })
     }
 
-    /// The features in `slot`.
-    pub(super) fn features(&self, slot: u8) -> &[f32] {
-        &self.features[usize::from(slot) * self.features_len..][..self.features_len]
+    /// The features in `place`.
+    pub(super) fn features(&self, place: u8) -> &[f32] {
+        &self.features[usize::from(place) * self.features_len..][..self.features_len]
     }
 
-    /// Frees a running slot; returns its question unless its verdict has been
+    /// Frees a running place; returns its question unless its verdict has been
     /// given already.
-    pub(super) fn finish(&mut self, slot: u8) -> Option<Question> {
-        let Slot::Running(question) = self.slots[usize::from(slot)] else {
+    pub(super) fn finish(&mut self, place: u8) -> Option<Question> {
+        let Place::Running(question) = self.places[usize::from(place)] else {
             return None;
         };
-        self.slots[usize::from(slot)] = Slot::Free;
-        self.forget(slot);
+        self.places[usize::from(place)] = Place::Free;
+        self.forget(place);
         Some(question)
     }
 
     /// Takes the oldest unanswered question if it is due by `due_us`, and says
     /// whether it was running.
     pub(super) fn expire(&mut self, due_us: u64) -> Option<(Question, bool)> {
-        let slot = usize::from(*self.order.front()?);
-        let (question, was_running) = match self.slots[slot] {
-            Slot::Waiting(question) => (question, false),
-            Slot::Running(question) => (question, true),
-            Slot::Free => unreachable!("only unanswered slots stand in the order"),
+        let place = usize::from(*self.order.front()?);
+        let (question, was_running) = match self.places[place] {
+            Place::Waiting(question) => (question, false),
+            Place::Running(question) => (question, true),
+            Place::Free => unreachable!("only unanswered places stand in the order"),
         };
         if question.deadline_us > due_us {
             return None;
         }
-        self.slots[slot] = Slot::Free;
+        self.places[place] = Place::Free;
         self.waiting -= usize::from(!was_running);
         self.order.pop_front();
         Some((question, was_running))
@@ -121,21 +121,22 @@ impl Pending {
 
     /// Takes the oldest running question.
     pub(super) fn take_running(&mut self) -> Option<Question> {
-        let is_running = |slot: &&u8| matches!(self.slots[usize::from(**slot)], Slot::Running(_));
-        let slot = *self.order.iter().find(is_running)?;
-        self.finish(slot)
+        let is_running =
+            |place: &&u8| matches!(self.places[usize::from(**place)], Place::Running(_));
+        let place = *self.order.iter().find(is_running)?;
+        self.finish(place)
     }
 
     /// Takes the oldest waiting question.
     pub(super) fn take_waiting(&mut self) -> Option<Question> {
-        let (slot, _) = self.start_next()?;
-        self.finish(slot)
+        let (place, _) = self.start_next()?;
+        self.finish(place)
     }
 
     pub(super) fn next_deadline_us(&self) -> Option<u64> {
-        match &self.slots[usize::from(*self.order.front()?)] {
-            Slot::Waiting(question) | Slot::Running(question) => Some(question.deadline_us),
-            Slot::Free => None,
+        match &self.places[usize::from(*self.order.front()?)] {
+            Place::Waiting(question) | Place::Running(question) => Some(question.deadline_us),
+            Place::Free => None,
         }
     }
 
@@ -147,20 +148,20 @@ impl Pending {
         self.waiting
     }
 
-    fn forget(&mut self, slot: u8) {
-        if self.order.front() == Some(&slot) {
+    fn forget(&mut self, place: u8) {
+        if self.order.front() == Some(&place) {
             self.order.pop_front();
             return;
         }
-        // Answers out of order are rare: rotate once through the few places.
+        // Answers out of order are rare: rotate once through the few that wait.
         for _ in 0..self.order.len() {
             let Some(other) = self.order.pop_front() else {
                 return;
             };
-            if other != slot {
+            if other != place {
                 self.order
                     .push_back(other)
-                    .expect("a place was freed just before");
+                    .expect("one was taken out just before");
             }
         }
     }

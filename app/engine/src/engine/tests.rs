@@ -135,7 +135,7 @@ fn a_failing_model_and_a_score_that_is_no_number_fall_back() {
 }
 
 #[test]
-fn a_hung_model_takes_every_slot_and_the_rule_answers_at_once() {
+fn a_hung_model_takes_every_place_and_the_rule_answers_at_once() {
     let mut engine = two_readings();
     read(&mut engine, 0, 0.0, 0);
     read(&mut engine, 1, 0.0, 1);
@@ -151,7 +151,7 @@ fn a_hung_model_takes_every_slot_and_the_rule_answers_at_once() {
     engine.handle_timeout(u64::MAX);
     assert_eq!(verdicts(&mut engine).len(), PENDING_MAX);
     check_conservation(&engine);
-    // The slots are free again, and so is the model once it is back.
+    // The places are free again, and so is the model once it is back.
     assert_eq!(read(&mut engine, next + 1, 0.0, 5_000), Step::Pending);
     assert!(engine.poll_inference(now(5_000)).is_none());
     engine.handle_outputs(hung, Ok(&[0.0]), 5_500);

@@ -55,14 +55,14 @@ impl Engine {
 
     /// Answers with the score that the sensor's same features had just before.
     /// Only if nothing else is under way: verdicts of a sensor stay in order.
-    pub(super) fn answer_from_cache(&mut self, slot: u8, question: &Question) -> Option<Outcome> {
+    pub(super) fn answer_from_cache(&mut self, place: u8, question: &Question) -> Option<Outcome> {
         if !self.limits.is_caching || self.pending.unanswered() > 0 {
             return None;
         }
         let choice = self.ladder.choice(question.arrived_us)?;
         let rung = self.ladder.model(choice.model).rung;
         let cache = &self.sensors.get(question.sensor).cache;
-        let cached = cache.get(self.pending.features(slot), rung)?;
+        let cached = cache.get(self.pending.features(place), rung)?;
         if choice.is_trial {
             return None;
         }
@@ -70,11 +70,11 @@ impl Engine {
         Some(self.give_model_verdict(question, cached, question.arrived_us))
     }
 
-    /// Gives the score of model `index` for the features in `slot`.
+    /// Gives the score of model `index` for the features in `place`.
     pub(super) fn give_score(
         &mut self,
         index: usize,
-        slot: u8,
+        place: u8,
         question: &Question,
         score: f32,
         now_us: u64,
@@ -85,7 +85,7 @@ impl Engine {
             score,
             threshold: model.threshold,
         };
-        let features = self.pending.features(slot);
+        let features = self.pending.features(place);
         let cache = &mut self.sensors.get_mut(question.sensor).cache;
         cache.set(features, cached);
         self.give_model_verdict(question, cached, now_us);
