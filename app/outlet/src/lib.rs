@@ -4,6 +4,7 @@
 //! the verdicts; [`mqtt`] carries status, alerts and an operator's requests.
 
 pub mod event_log;
+pub mod line_writer;
 pub mod mqtt;
 pub mod node_commands;
 pub mod outputs;
