@@ -40,9 +40,9 @@ pub struct Presentation {
     pub stdout: Stdout,
     /// Called with each verdict on the verdict thread.
     pub on_verdict: Option<OnVerdict>,
-    /// Whether a verdict that nobody has room for is waited with, as only a
-    /// replay may; else it is dropped and counted.
-    pub waits_for_verdicts: bool,
+    /// Whether whoever reads standard output is waited for, as only a replay may;
+    /// else what finds no room is dropped and counted.
+    pub waits_for_reader: bool,
     /// What is done to the active models, for demonstrations.
     pub fault: Option<Injection>,
     /// What is done to a serving thread, for tests.
@@ -105,7 +105,7 @@ impl Appliance {
                 .all(|source| publishes_itself(config, source));
         let wants_verdicts = needs_thread || presentation.on_verdict.is_some();
         let (mut reporter, reports, verdicts) = report::channel();
-        reporter.waits_for_verdicts(presentation.waits_for_verdicts);
+        reporter.waits_for_reader(presentation.waits_for_reader);
         let reporter = if wants_verdicts {
             reporter
         } else {
@@ -147,6 +147,7 @@ impl Appliance {
             log,
             mqtt,
             stdout: presentation.stdout,
+            waits_for_reader: presentation.waits_for_reader,
             progress: Arc::clone(&start.outputs_progress),
         };
         let outputs = Outputs::start(settings, reports).context("starting the output thread")?;
@@ -259,10 +260,14 @@ impl Appliance {
         drop(self.sources);
         self.reporter.report(Event::Stopped);
         drop(self.reporter);
-        let mut outputs = self.outputs.join();
-        outputs.verdicts_dropped = self.verdicts.map_or(0, Verdicts::stop);
-        if let Some((publisher, outbox, stop)) = self.publisher {
+        // The publisher says goodbye while the others write their last lines.
+        let last_lines = self.outputs.stop();
+        if let Some((.., stop)) = &self.publisher {
             stop.request();
+        }
+        let mut outputs = last_lines.finish();
+        outputs.verdicts_dropped = self.verdicts.map_or(0, Verdicts::stop);
+        if let Some((publisher, outbox, _)) = self.publisher {
             publisher.join();
             outputs.mqtt = outbox.counts();
         }

@@ -18,6 +18,8 @@ use hark_threads::shutdown::{self, Shutdown};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 /// Runs the command; the exit code is the process's.
 pub fn dispatch(cli: Cli) -> ExitCode {
@@ -76,10 +78,12 @@ fn shutdown_on_signals() -> anyhow::Result<Shutdown> {
     Ok(shutdown)
 }
 
-/// Prints the summary of a command that ends with it; an error if a thread
-/// panicked, so that the service manager starts hark again.
-fn conclude(summary: &Summary, as_json: bool) -> anyhow::Result<()> {
-    let printed = print_summary(summary, as_json);
+/// How long an appliance that stops waits for whoever reads its standard output.
+const READER_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Ends a command that has `printed` its summary: an error if a thread panicked,
+/// so that the service manager starts hark again.
+fn conclude(summary: &Summary, printed: anyhow::Result<()>) -> anyhow::Result<()> {
     // Before what a closed pipe says, which is no failure.
     ensure!(
         summary.threads_panicked.is_empty(),
@@ -98,6 +102,22 @@ fn print_summary(summary: &Summary, as_json: bool) -> anyhow::Result<()> {
         } else {
             writeln!(out, "{summary}")
         }
+    })
+}
+
+/// As [`print_summary`], for an appliance, which somebody who does not read must
+/// not keep from its end.
+fn print_summary_in_time(summary: &Summary, as_json: bool) -> anyhow::Result<()> {
+    let (printed, outcome) = sync_channel(1);
+    let summary = summary.clone();
+    // Not joined: it may be in a write that never returns.
+    std::thread::Builder::new()
+        .name("summary".into())
+        .spawn(move || printed.send(print_summary(&summary, as_json)))
+        .context("starting the thread that prints the summary")?;
+    outcome.recv_timeout(READER_TIMEOUT).unwrap_or_else(|_| {
+        tracing::warn!("nobody reads standard output: the summary is not printed");
+        Ok(())
     })
 }
 
@@ -129,9 +149,9 @@ mod tests {
     #[test]
     fn a_thread_that_panicked_fails_the_command_by_its_name() {
         let mut summary = Summary::default();
-        assert!(conclude(&summary, true).is_ok());
+        assert!(conclude(&summary, Ok(())).is_ok());
         summary.threads_panicked = vec!["source line".to_owned()];
-        let said = conclude(&summary, true).unwrap_err().to_string();
+        let said = conclude(&summary, Ok(())).unwrap_err().to_string();
         assert!(said.starts_with("source line panicked"), "{said}");
     }
 

@@ -325,7 +325,17 @@ impl fmt::Display for Summary {
             )?;
         }
         writeln!(f, "verdict    {}", self.verdict_latency_us)?;
-        write!(f, "inference  {}", self.inference_us)
+        write!(f, "inference  {}", self.inference_us)?;
+        let outputs = &self.outputs;
+        let lost = [
+            ("event log", outputs.events_lost),
+            ("standard output", outputs.stdout_lost),
+        ];
+        for (name, lost) in lost.into_iter().filter(|(_, lost)| *lost > 0) {
+            let lost = counted(lost, "line");
+            write!(f, "\noutput     {name}: {lost} left out")?;
+        }
+        Ok(())
     }
 }
 

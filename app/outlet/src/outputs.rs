@@ -1,19 +1,32 @@
-//! The output thread: from the channels to the log, standard output and MQTT.
+//! The output thread: from the channel of reports to the log, standard output
+//! and MQTT, each of which has a queue and a thread of its own.
+//!
+//! The output thread itself waits for none of them. Only a replay waits for
+//! whoever reads its standard output, for as long as it takes.
 
 use crate::event_log::EventLog;
+use crate::line_writer::{Entry, LineCounts, LineSender, LineWriter, Rank, Room};
 use crate::mqtt::{Outbox, OutboxCounts};
 use hark_serve::report::{AlertReport, Event, Reports};
 use hark_threads::progress::Progress;
 use serde::Serialize;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the thread waits for an event before it shows that it is there.
 const IDLE: Duration = Duration::from_millis(500);
+/// What waits for the log, or for standard output. A disk that hangs for a
+/// minute keeps back that much, and it is one alert of each of 4096 sensors.
+const ROOM: Room = Room {
+    lines: 4096,
+    bytes: 4 * 1024 * 1024,
+};
+/// How long the last lines of both may take at the end: some syncs of a slow
+/// disk, and less than the publisher takes for its goodbye.
+const GOODBYE: Duration = Duration::from_millis(700);
 
 /// Where reports go.
 pub struct OutputSettings {
@@ -24,6 +37,8 @@ pub struct OutputSettings {
     pub mqtt: Option<(Outbox, String)>,
     /// Whether alerts go to standard output, and how.
     pub stdout: Stdout,
+    /// Whether whoever reads standard output is waited for.
+    pub waits_for_reader: bool,
     /// What the thread shows of itself.
     pub progress: Arc<Progress>,
 }
@@ -40,42 +55,122 @@ pub enum Stdout {
     Json,
 }
 
-/// The output thread.
+/// The output thread, and those that write.
 pub struct Outputs {
-    thread: JoinHandle<OutputCounts>,
+    thread: JoinHandle<u64>,
+    writers: Writers,
+}
+
+struct Writers {
+    log: Option<LineWriter>,
+    stdout: Option<LineWriter>,
+    waits_for_reader: bool,
+}
+
+/// What is being written after the output thread has ended.
+pub struct LastLines {
+    writers: Writers,
+    reports_dropped: u64,
 }
 
 impl Outputs {
-    /// Starts the thread; it ends with [`Event::Stopped`].
+    /// Starts the threads; they end with [`Event::Stopped`].
     ///
     /// # Errors
     /// If the system gives no thread.
     pub fn start(settings: OutputSettings, reports: Reports) -> std::io::Result<Self> {
-        let mut writer = Writer {
-            settings,
-            counts: OutputCounts::default(),
+        let OutputSettings {
+            log,
+            mqtt,
+            stdout,
+            waits_for_reader,
+            progress,
+        } = settings;
+        let log = log.map(|log| LineWriter::start("event log", ROOM, log_entries(log)));
+        let log = log.transpose()?;
+        let is_wanted = stdout != Stdout::Silent;
+        let printed =
+            is_wanted.then(|| LineWriter::start("standard output", ROOM, print_entries()));
+        let printed = printed.transpose()?;
+        let output = |name, writer: &Option<LineWriter>, is_patient| {
+            let sender = writer.as_ref()?.sender().clone();
+            Some(Output {
+                name,
+                sender,
+                is_patient,
+                is_held_up: false,
+            })
+        };
+        let mut fan = Fan {
+            log: output("event log", &log, false),
+            printed: output("standard output", &printed, waits_for_reader),
+            stdout,
+            mqtt,
         };
         let thread = std::thread::Builder::new()
             .name("outputs".into())
             .spawn(move || {
-                writer.run(&reports);
-                writer.counts.reports_dropped = reports.dropped.load(Ordering::Relaxed);
-                writer.counts
+                fan.run(&reports, &progress);
+                reports.dropped()
             })?;
-        Ok(Self { thread })
-    }
-
-    /// Whether the thread has ended: before a stop only a panic ends it.
-    pub fn has_ended(&self) -> bool {
-        self.thread.is_finished()
-    }
-
-    /// Waits until everything reported is written or left with the publisher.
-    pub fn join(self) -> OutputCounts {
-        self.thread.join().unwrap_or_else(|_| {
-            tracing::error!("the output thread panicked");
-            OutputCounts::default()
+        Ok(Self {
+            thread,
+            writers: Writers {
+                log,
+                stdout: printed,
+                waits_for_reader,
+            },
         })
+    }
+
+    /// Whether one of the threads has ended: before a stop only a panic ends it.
+    pub fn has_ended(&self) -> bool {
+        let Writers { log, stdout, .. } = &self.writers;
+        let mut writers = [log, stdout].into_iter().flatten();
+        self.thread.is_finished() || writers.any(LineWriter::has_ended)
+    }
+
+    /// Waits until everything up to [`Event::Stopped`] is left with the writers
+    /// and the publisher.
+    pub fn stop(self) -> LastLines {
+        let reports_dropped = self.thread.join().unwrap_or_else(|_| {
+            tracing::error!("the output thread panicked");
+            0
+        });
+        LastLines {
+            writers: self.writers,
+            reports_dropped,
+        }
+    }
+}
+
+impl LastLines {
+    /// Waits until all is written, for a bounded time unless the reader is waited
+    /// for; what is not counts as lost.
+    pub fn finish(self) -> OutputCounts {
+        let Writers {
+            log,
+            stdout,
+            waits_for_reader,
+        } = self.writers;
+        for writer in [&log, &stdout].into_iter().flatten() {
+            writer.end();
+        }
+        let until = Instant::now() + GOODBYE;
+        let left = || until.saturating_duration_since(Instant::now());
+        let finish = |writer: Option<LineWriter>, within| {
+            writer.map_or_else(LineCounts::default, |writer| writer.finish(within))
+        };
+        let log = finish(log, Some(left()));
+        let stdout = finish(stdout, (!waits_for_reader).then(left));
+        OutputCounts {
+            events_logged: log.written,
+            events_lost: log.lost,
+            stdout_written: stdout.written,
+            stdout_lost: stdout.lost,
+            reports_dropped: self.reports_dropped,
+            ..OutputCounts::default()
+        }
     }
 }
 
@@ -84,8 +179,12 @@ impl Outputs {
 pub struct OutputCounts {
     /// Written to the local event log.
     pub events_logged: u64,
-    /// Not written, because the log failed.
+    /// Not written, because the log failed or stood still.
     pub events_lost: u64,
+    /// Alerts that standard output took.
+    pub stdout_written: u64,
+    /// Alerts that it did not take.
+    pub stdout_lost: u64,
     /// Dropped between the hot path and the outputs.
     pub reports_dropped: u64,
     /// Verdicts dropped while the broker was away or slow.
@@ -95,30 +194,41 @@ pub struct OutputCounts {
     pub mqtt: OutboxCounts,
 }
 
-struct Writer {
-    settings: OutputSettings,
-    counts: OutputCounts,
+/// The output thread's own part: hands each report to every output.
+struct Fan {
+    log: Option<Output>,
+    printed: Option<Output>,
+    stdout: Stdout,
+    mqtt: Option<(Outbox, String)>,
+}
+
+struct Output {
+    name: &'static str,
+    sender: LineSender,
+    is_patient: bool,
+    /// The last line found no room.
+    is_held_up: bool,
 }
 
 /// A line of the event log.
 #[derive(Serialize)]
 struct Line<'a> {
-    /// When it was written, RFC 3339; the wall clock may be wrong.
+    /// When it was reported, RFC 3339; the wall clock may be wrong.
     time: String,
     #[serde(flatten)]
     event: &'a Event,
 }
 
-impl Writer {
-    fn run(&mut self, reports: &Reports) {
+impl Fan {
+    fn run(&mut self, reports: &Reports, progress: &Progress) {
         loop {
-            self.settings.progress.pass();
-            let event = match reports.events.recv_timeout(IDLE) {
+            progress.pass();
+            let event = match reports.next(IDLE) {
                 Ok(event) => event,
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            self.write(&event);
+            self.hand_on(&event);
             // A thread that hangs in a model keeps its end of the channel.
             if matches!(event, Event::Stopped) {
                 return;
@@ -126,50 +236,76 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, event: &Event) {
-        self.log(event);
-        if let Event::Alert(alert) = event {
-            if let Some((outbox, root)) = &self.settings.mqtt {
-                let payload = json(alert);
-                outbox.post_alert(format!("{root}/alert/{}", alert.sensor), payload);
-            }
-            // The last: whoever reads it may have stopped.
-            self.print(alert);
+    fn hand_on(&mut self, event: &Event) {
+        if let (Some((outbox, root)), Event::Alert(alert)) = (&self.mqtt, event) {
+            outbox.post_alert(format!("{root}/alert/{}", alert.sensor), json(alert));
         }
-    }
-
-    fn log(&mut self, event: &Event) {
-        let Some(log) = &mut self.settings.log else {
-            return;
-        };
         let time = jiff::Timestamp::now().to_string();
-        match log.append(&json(&Line { time, event })) {
-            Ok(()) => self.counts.events_logged += 1,
-            Err(error) => {
-                // The first is worth a line; the rest would only fill a disk
-                // that may be full already.
-                if self.counts.events_lost == 0 {
-                    tracing::error!("event log: {error:#}");
-                }
-                self.counts.events_lost += 1;
-            }
+        let line = json(&Line { time, event });
+        if let Some(log) = &mut self.log {
+            let rank = match event {
+                Event::Alert(_) => Rank::Alert,
+                _ => Rank::Other,
+            };
+            log.post(line.clone(), rank);
+        }
+        if let (Some(printed), Event::Alert(alert)) = (&mut self.printed, event) {
+            let line = match self.stdout {
+                Stdout::Text | Stdout::Silent => text(alert).into_bytes(),
+                Stdout::Json => line,
+            };
+            printed.post(line, Rank::Alert);
         }
     }
+}
 
-    fn print(&self, alert: &AlertReport) {
-        let mut stdout = std::io::stdout().lock();
-        // A closed pipe must not stop the appliance.
-        match self.settings.stdout {
-            Stdout::Silent => Ok(()),
-            Stdout::Text => writeln!(stdout, "{}", text(alert)),
-            Stdout::Json => stdout
-                .write_all(&json(&Line {
-                    time: jiff::Timestamp::now().to_string(),
-                    event: &Event::Alert(alert.clone()),
-                }))
-                .and_then(|()| stdout.write_all(b"\n")),
+impl Output {
+    fn post(&mut self, line: Vec<u8>, rank: Rank) {
+        if self.is_patient {
+            return self.sender.post_patiently(line);
         }
-        .ok();
+        let was_held_up = std::mem::replace(&mut self.is_held_up, !self.sender.post(line, rank));
+        if self.is_held_up && !was_held_up {
+            let name = self.name;
+            tracing::warn!("{name} is held up: what finds no room is left out and counted");
+        }
+    }
+}
+
+/// Writes to the log; runs on its thread.
+fn log_entries(mut log: EventLog) -> impl FnMut(Entry<'_>) -> anyhow::Result<()> {
+    move |entry| match entry {
+        Entry::Line(line) => log.append(line),
+        Entry::LeftOut(count) => {
+            let time = jiff::Timestamp::now().to_string();
+            let output = "event log";
+            let event = &Event::LeftOut { output, count };
+            log.append(&json(&Line { time, event }))?;
+            tracing::warn!("{output}: {count} events were left out; it takes them again");
+            Ok(())
+        }
+    }
+}
+
+/// Writes to standard output; runs on its thread. What is missing there is told on
+/// standard error: whoever reads alerts expects nothing else.
+fn print_entries() -> impl FnMut(Entry<'_>) -> anyhow::Result<()> {
+    let mut missing = 0;
+    move |entry| {
+        let mut stdout = std::io::stdout().lock();
+        match entry {
+            Entry::LeftOut(count) => missing += count,
+            Entry::Line(line) => {
+                // In one piece: of two, the standard library would keep the first
+                // where the second fails.
+                stdout.write_all(&[line, b"\n"].concat())?;
+                let missing = std::mem::take(&mut missing);
+                if missing > 0 {
+                    tracing::warn!("standard output: {missing} alerts were left out");
+                }
+            }
+        }
+        Ok(())
     }
 }
 

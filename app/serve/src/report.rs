@@ -2,21 +2,25 @@
 //! them.
 //!
 //! The hot path hands over small values through bounded channels and never
-//! waits. One thread writes alerts and events to the local log and to standard
-//! output at once, and leaves alerts in the publisher's outbox. Verdicts have a
-//! channel and a thread of their own, so that no amount of them can crowd
-//! alerts out, and no slow disk can hold them up.
+//! waits. One thread passes alerts and events on to the local log, to standard
+//! output and to the publisher's outbox; each of them writes on a thread of its
+//! own, so that none can hold another up. Verdicts have a channel and a thread
+//! of their own too, so that no amount of them can crowd alerts out.
 
 use hark_engine::Verdict;
 use hark_threads::progress::Alarms;
 use serde::Serialize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
 
 /// Alerts and events on their way to the output thread. Alerts of one sensor
 /// are at least a hold-off apart, so this is one from each of 4096 sensors.
 const NOTICES_MAX: usize = 4096;
+/// Of them, what is no alert may take so many places; what does not fit is
+/// dropped and counted.
+const EVENTS_MAX: usize = NOTICES_MAX / 2;
 /// Verdicts on their way to the output thread; what does not fit is dropped
 /// and counted. A tenth of a second at 80 000 a second.
 const VERDICTS_MAX: usize = 8192;
@@ -164,6 +168,13 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// So many lines are missing here, because the output did not take them.
+    LeftOut {
+        /// Which.
+        output: &'static str,
+        /// How many.
+        count: u64,
+    },
     /// A demonstration put a fault into its rig.
     FaultInjected {
         /// The sensor.
@@ -191,34 +202,39 @@ pub struct SensorVerdict {
 pub struct Reporter {
     events: SyncSender<Event>,
     verdicts: Option<SyncSender<SensorVerdict>>,
-    waits_for_verdicts: bool,
+    waits_for_reader: bool,
+    /// Alerts and events in their channel.
+    waiting: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
     alarms: Arc<Alarms>,
 }
 
 /// The output thread's end.
 pub struct Reports {
-    /// Alerts and events.
-    pub events: Receiver<Event>,
-    /// Reports that did not fit.
-    pub dropped: Arc<AtomicU64>,
+    events: Receiver<Event>,
+    waiting: Arc<AtomicUsize>,
+    dropped: Arc<AtomicU64>,
 }
 
 /// The channels between the hot path and the outputs. The one of verdicts is
 /// of no use to anybody who does not want them: drop it then.
 pub fn channel() -> (Reporter, Reports, Receiver<SensorVerdict>) {
-    let (events, events_out) = sync_channel(NOTICES_MAX);
+    // A place more than is given away: the stop must always find one.
+    let (events, events_out) = sync_channel(NOTICES_MAX + 1);
     let (verdicts, verdicts_out) = sync_channel(VERDICTS_MAX);
     let dropped = Arc::new(AtomicU64::new(0));
+    let waiting = Arc::new(AtomicUsize::new(0));
     let reporter = Reporter {
         events,
         verdicts: Some(verdicts),
-        waits_for_verdicts: false,
+        waits_for_reader: false,
+        waiting: Arc::clone(&waiting),
         dropped: Arc::clone(&dropped),
         alarms: Arc::default(),
     };
     let reports = Reports {
         events: events_out,
+        waiting,
         dropped,
     };
     (reporter, reports, verdicts_out)
@@ -233,16 +249,30 @@ impl Reporter {
         }
     }
 
-    /// Whether a verdict that does not fit is waited with, and not dropped: for
-    /// a replay, which has all the time that it takes.
-    pub fn waits_for_verdicts(&mut self, waits: bool) {
-        self.waits_for_verdicts = waits;
+    /// Whether what does not fit is waited with, and not dropped: for a replay,
+    /// which has all the time that its reader takes.
+    pub fn waits_for_reader(&mut self, waits: bool) {
+        self.waits_for_reader = waits;
     }
 
-    /// Hands over an event; never waits. One that does not fit is counted.
+    /// Hands over an event; waits only in a replay. One that does not fit is
+    /// counted.
     pub fn report(&self, event: Event) {
-        if self.events.try_send(event).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        let places = match event {
+            Event::Alert(_) => NOTICES_MAX,
+            Event::Stopped => NOTICES_MAX + 1,
+            _ => EVENTS_MAX,
+        };
+        // A count and no more: the channel hands the event over.
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let is_sent = if self.waits_for_reader {
+            self.events.send(event).is_ok()
+        } else {
+            before < places && self.events.try_send(event).is_ok()
+        };
+        if !is_sent {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.count_dropped(1);
         }
     }
 
@@ -251,7 +281,7 @@ impl Reporter {
         let Some(verdicts) = &self.verdicts else {
             return;
         };
-        let is_dropped = if self.waits_for_verdicts {
+        let is_dropped = if self.waits_for_reader {
             verdicts.send(report).is_err()
         } else {
             verdicts.try_send(report).is_err()
@@ -266,9 +296,26 @@ impl Reporter {
         &self.alarms
     }
 
-    /// Notes that so many verdicts were dropped.
+    /// Notes that so many reports were dropped.
     pub fn count_dropped(&self, count: u64) {
         self.dropped.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+impl Reports {
+    /// The next alert or event.
+    ///
+    /// # Errors
+    /// If none comes within `timeout`, or nobody is left to report one.
+    pub fn next(&self, timeout: Duration) -> Result<Event, RecvTimeoutError> {
+        let event = self.events.recv_timeout(timeout)?;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Ok(event)
+    }
+
+    /// Reports that did not fit.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 }
 
@@ -310,5 +357,49 @@ impl VerdictReport {
             latency_us: verdict.latency_us,
             age_us: verdict.age_us,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alert() -> Event {
+        Event::Alert(AlertReport {
+            sensor: "a".into(),
+            source: "line".into(),
+            sequence: None,
+            timestamp_us: None,
+            score: 1.0,
+            threshold: 0.5,
+            state: "raised",
+            rung: "model",
+            model: Arc::default(),
+            deadline: "met",
+            latency_us: 1,
+            age_us: None,
+        })
+    }
+
+    #[test]
+    fn events_crowd_out_neither_alerts_nor_the_stop_and_what_is_dropped_is_counted() {
+        let (reporter, reports, _) = channel();
+        let dropped = || reports.dropped();
+        let source: Arc<str> = "line".into();
+        for _ in 0..EVENTS_MAX + 3 {
+            let source = Arc::clone(&source);
+            reporter.report(Event::LinkUp { source });
+        }
+        assert_eq!(dropped(), 3);
+        for _ in EVENTS_MAX..NOTICES_MAX + 2 {
+            reporter.report(alert());
+        }
+        assert_eq!(dropped(), 3 + 2);
+        reporter.report(Event::Stopped);
+        assert_eq!(dropped(), 3 + 2);
+        let reported: Vec<Event> = reports.events.try_iter().collect();
+        let alerts = reported.iter().filter(|e| matches!(e, Event::Alert(_)));
+        assert_eq!(alerts.count(), NOTICES_MAX - EVENTS_MAX);
+        assert!(matches!(reported.last(), Some(Event::Stopped)));
     }
 }

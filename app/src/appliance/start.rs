@@ -293,13 +293,10 @@ pub(super) fn start_publisher(
     Ok((publisher, outbox, stop))
 }
 
-/// The event log, if there is to be one. A disk that cannot be written, as an SD
-/// card that turned read-only, costs the log and not the verdicts.
+/// The event log, if there is to be one. It is opened by the thread that writes
+/// it: a disk that hangs or cannot be written costs the log and not the verdicts.
 pub(super) fn open_log(config: &Config) -> Option<EventLog> {
     let path = config.device.data_dir.join(config.events.file.as_ref()?);
-    let mut log = EventLog::new(&path, config.events.bytes_max, config.events.files_max);
-    if let Err(error) = log.open() {
-        tracing::error!("{error:#}; events are counted as lost until it can be opened");
-    }
-    Some(log)
+    let events = &config.events;
+    Some(EventLog::new(&path, events.bytes_max, events.files_max))
 }

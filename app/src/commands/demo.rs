@@ -95,7 +95,8 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
             .for_each(|injector| injector.handle_time(elapsed));
     });
     players.stop();
-    super::conclude(&appliance.stop(), args.json)?;
+    let summary = appliance.stop();
+    super::conclude(&summary, super::print_summary_in_time(&summary, args.json))?;
     eprintln!("event log: {}", log.display());
     Ok(())
 }
@@ -109,7 +110,7 @@ fn presentation(args: &DemoArgs, board: &Scoreboard, injector: &Option<Injector>
             Stdout::Text
         },
         on_verdict: Some(Box::new(move |report| board.note(report))),
-        waits_for_verdicts: false,
+        waits_for_reader: false,
         fault: injector.as_ref().map(|injector| injector.injection.clone()),
         ..Presentation::default()
     }

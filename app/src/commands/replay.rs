@@ -71,14 +71,14 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
         on_verdict: args
             .verdicts
             .then(|| -> OnVerdict { Box::new(print_verdict) }),
-        waits_for_verdicts: true,
+        waits_for_reader: true,
         ..Presentation::default()
     };
     let mut appliance = Appliance::start(&config, presentation)?;
     super::run::wait(&mut appliance, &shutdown, None);
     let summary = appliance.stop();
     let unread = summary.sources.iter().find(|(_, s)| s.link_losses > 0);
-    super::conclude(&summary, args.json)?;
+    super::conclude(&summary, super::print_summary(&summary, args.json))?;
     if let Some((name, _)) = unread {
         bail!("source {name} was not read to its end");
     }

@@ -92,7 +92,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
             if let Some(new) = load_anew(args, &config) {
                 let summary = appliance.stop();
                 // Nobody who reads it is no reason to end.
-                if let Err(error) = super::print_summary(&summary, args.json) {
+                if let Err(error) = super::print_summary_in_time(&summary, args.json) {
                     tracing::warn!("printing the summary: {error:#}");
                 }
                 // It may hold its line for good; a fresh process does not.
@@ -109,7 +109,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         std::thread::sleep(POLL);
     }
     tell(service.stopping());
-    super::conclude(&appliance.stop(), args.json)
+    let summary = appliance.stop();
+    super::conclude(&summary, super::print_summary_in_time(&summary, args.json))
 }
 
 fn load(args: &RunArgs) -> anyhow::Result<Config> {

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use hark_tests::{Mosquitto, hark_command, send_signal, terminate, wait_until};
@@ -73,14 +73,23 @@ impl Site {
 
     /// As [`Site::start`], with these variables in the environment.
     pub(crate) fn start_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Result<Hark> {
-        let create = |name| File::create(self.path().join(name));
-        let child = hark_command()?
-            .args(args)
-            .envs(variables.iter().copied())
+        let mut command = hark_command()?;
+        command.args(args).envs(variables.iter().copied());
+        self.spawn(command, self.keep("stdout")?, self.keep("stderr")?)
+    }
+
+    /// A file of its folder for what hark writes to `stdout` or `stderr`.
+    pub(crate) fn keep(&self, name: &str) -> Result<Stdio> {
+        Ok(File::create(self.path().join(name))?.into())
+    }
+
+    /// Starts `command` in the site's folder, with its output wherever.
+    pub(crate) fn spawn(&self, mut command: Command, stdout: Stdio, stderr: Stdio) -> Result<Hark> {
+        let child = command
             .current_dir(self.path())
             .stdin(Stdio::null())
-            .stdout(create("stdout")?)
-            .stderr(create("stderr")?)
+            .stdout(stdout)
+            .stderr(stderr)
             .spawn()
             .context("starting hark")?;
         Ok(Hark {

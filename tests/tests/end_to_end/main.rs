@@ -24,6 +24,7 @@ mod models;
 mod mqtt_formats;
 mod node;
 mod node_firmware;
+mod outputs_held_up;
 mod recordings;
 mod rejections;
 mod rs485;

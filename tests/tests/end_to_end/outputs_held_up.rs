@@ -1,0 +1,281 @@
+//! Outputs that take nothing: a pipe nobody reads, a full disk, one that hangs. Each costs itself and nothing else: verdicts go
+//! on, alerts reach MQTT, and TERM ends hark.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use hark_tests::{Mosquitto, Subscription, hark_command, wait_until};
+use serde_json::Value;
+
+use crate::LIMIT;
+use crate::alerts::payload;
+use crate::hark::{Site, count};
+use crate::node::{self, Node};
+
+const RUN: [&str; 4] = ["run", "--config", "hark.toml", "--json"];
+/// `O_NONBLOCK` on every architecture that the tests run on.
+const NONBLOCK: i32 = 0o4000;
+
+/// A pipe that is full, and that nobody reads until [`Unread::read`].
+struct Unread {
+    path: PathBuf,
+    end: File,
+}
+
+impl Unread {
+    fn new(path: &Path) -> Result<Self> {
+        let made = Command::new("mkfifo").arg(path).status();
+        ensure!(made.context("running mkfifo")?.success(), "mkfifo failed");
+        let mut end = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(NONBLOCK)
+            .open(path)?;
+        // The kernel takes less than a page at a time where little is left.
+        for bytes in [&[b'\n'; 4096][..], b"\n"] {
+            while end.write(bytes).is_ok() {}
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            end,
+        })
+    }
+
+    fn writer(&self) -> Result<Stdio> {
+        Ok(OpenOptions::new().write(true).open(&self.path)?.into())
+    }
+
+    /// What has been written and not been read yet, without empty lines.
+    fn read(&mut self) -> Result<String> {
+        let mut bytes = Vec::new();
+        match self.end.read_to_end(&mut bytes) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error)?,
+            _ => {}
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        Ok(text.trim_start_matches('\n').to_owned())
+    }
+
+    /// Reads until `text` has come; returns all that has.
+    fn read_until(&mut self, text: &str) -> Result<String> {
+        let mut read = String::new();
+        wait_until(LIMIT, &format!("{text:?}"), || {
+            read += &self.read().ok()?;
+            read.contains(text).then_some(())
+        })
+        .with_context(|| read.clone())?;
+        Ok(read)
+    }
+}
+
+/// A gateway with a node at its line and a broker where its alerts are heard.
+struct Scene {
+    heard: Subscription,
+    node: Node,
+    site: Site,
+    _line: tempfile::TempDir,
+    _broker: Mosquitto,
+}
+
+impl Scene {
+    fn new() -> Result<Self> {
+        let broker = Mosquitto::start()?;
+        let heard = broker.subscribe("hark/v1/gateway/alert/press-1")?;
+        let (line, link) = node::link()?;
+        let site = Site::at(&broker, &node::source(&link))?;
+        Ok(Self {
+            heard,
+            node: Node::plug_in(&link, "press-1")?,
+            site,
+            _line: line,
+            _broker: broker,
+        })
+    }
+
+    /// Raises and clears an alert so many times, each seen on MQTT before the
+    /// next.
+    fn swing(&mut self, times: usize) -> Result<()> {
+        for _ in 0..times {
+            for (level, state) in [(9.0, "raised"), (1.0, "cleared")] {
+                self.node.settle(level)?;
+                let alert = payload(&self.heard.next(LIMIT)?)?;
+                assert_eq!(alert["state"], state, "{alert}");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn hark_run() -> Result<Command> {
+    let mut command = hark_command()?;
+    command.args(RUN);
+    Ok(command)
+}
+
+#[test]
+fn a_standard_output_that_nobody_reads_stops_nothing_and_keeps_its_order() -> Result<()> {
+    let mut scene = Scene::new()?;
+    let mut stdout = Unread::new(&scene.site.path().join("fifo"))?;
+    let stderr = scene.site.keep("stderr")?;
+    let hark = scene.site.spawn(hark_run()?, stdout.writer()?, stderr)?;
+    scene.node.meet()?;
+    scene.swing(3)?;
+    hark.wait_for_alerts(6)?;
+    let mut printed = stdout.read_until("\"cleared\"")?;
+    while printed.matches("\"cleared\"").count() < 3 {
+        printed += &stdout.read_until("\"cleared\"")?;
+    }
+    let ended = hark.terminate()?;
+    ensure!(ended.status.success(), "{}: {}", ended.status, ended.stderr);
+    printed += &stdout.read_until("\"threads_panicked\"")?;
+    let lines: Vec<Value> = printed
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    let states: Vec<_> = lines.iter().map(|line| line["state"].as_str()).collect();
+    let both = [Some("raised"), Some("cleared")];
+    assert_eq!(states, [&both.repeat(3)[..], &[None]].concat());
+    assert_eq!(count(&lines[6], "outputs.stdout_lost"), 0, "{printed}");
+    Ok(())
+}
+
+#[test]
+fn a_standard_output_that_is_never_read_does_not_outlast_term() -> Result<()> {
+    let mut scene = Scene::new()?;
+    let stdout = Unread::new(&scene.site.path().join("fifo"))?;
+    let stderr = scene.site.keep("stderr")?;
+    let hark = scene.site.spawn(hark_run()?, stdout.writer()?, stderr)?;
+    scene.node.meet()?;
+    scene.swing(2)?;
+    let ended = hark.terminate()?;
+    ensure!(ended.status.success(), "{}: {}", ended.status, ended.stderr);
+    ensure!(
+        ended.stderr.contains("nobody reads standard output"),
+        "not said: {}",
+        ended.stderr
+    );
+    Ok(())
+}
+
+#[test]
+fn a_full_standard_output_costs_what_it_was_to_hold() -> Result<()> {
+    let mut scene = Scene::new()?;
+    let stdout = OpenOptions::new().write(true).open("/dev/full")?;
+    let stderr = scene.site.keep("stderr")?;
+    let hark = scene.site.spawn(hark_run()?, stdout.into(), stderr)?;
+    scene.node.meet()?;
+    scene.swing(2)?;
+    hark.wait_for_alerts(4)?;
+    let ended = hark.terminate()?;
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    let complaints = ended.stderr.matches("standard output").count();
+    assert_eq!(
+        complaints, 2,
+        "once for the alerts, once for the summary: {}",
+        ended.stderr
+    );
+    Ok(())
+}
+
+#[test]
+fn an_event_log_that_takes_nothing_stops_nothing() -> Result<()> {
+    let mut scene = Scene::new()?;
+    std::fs::create_dir(scene.site.path().join("data"))?;
+    let _log = Unread::new(&scene.site.path().join("data/events.jsonl"))?;
+    let hark = scene.site.run()?;
+    scene.node.meet()?;
+    scene.swing(3)?;
+    let ended = hark.terminate()?;
+    let summary = ended.summary()?;
+    assert_eq!(ended.stdout.lines().count(), 6 + 1, "{}", ended.stdout);
+    assert_eq!(count(&summary, "outputs.events_logged"), 0, "{summary}");
+    // The start, the link, six alerts, the stop.
+    assert_eq!(count(&summary, "outputs.events_lost"), 9, "{summary}");
+    Ok(())
+}
+
+/// A file system on a file, which can be frozen.
+struct Disk {
+    mount: PathBuf,
+    is_frozen: bool,
+    _folder: tempfile::TempDir,
+}
+
+impl Disk {
+    /// None, and a loud word, where this is not permitted.
+    fn mounted_at(mount: &Path) -> Result<Option<Self>> {
+        let folder = tempfile::tempdir()?;
+        let image = folder.path().join("image");
+        File::create(&image)?.set_len(8 << 20)?;
+        std::fs::create_dir(mount)?;
+        let made = run("mkfs.ext4", &["-q".as_ref(), &image])
+            .and_then(|()| run("mount", &["-o".as_ref(), "loop".as_ref(), &image, mount]));
+        if let Err(error) = made {
+            eprintln!("NOT TESTED: a disk that hangs, since none can be mounted here: {error:#}");
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            mount: mount.to_owned(),
+            is_frozen: false,
+            _folder: folder,
+        }))
+    }
+
+    fn freeze(&mut self) -> Result<()> {
+        run("fsfreeze", &["-f".as_ref(), &self.mount])?;
+        self.is_frozen = true;
+        Ok(())
+    }
+
+    fn thaw(&mut self) -> Result<()> {
+        run("fsfreeze", &["-u".as_ref(), &self.mount])?;
+        self.is_frozen = false;
+        Ok(())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Whoever writes to a frozen disk cannot even be killed.
+        if self.is_frozen {
+            let _ = self.thaw();
+        }
+        let _ = run("umount", &["-l".as_ref(), &self.mount]);
+    }
+}
+
+fn run(program: &str, args: &[&Path]) -> Result<()> {
+    let output = Command::new(program).args(args).output();
+    let output = output.with_context(|| format!("running {program}"))?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program}: {}", stderr.trim());
+    Ok(())
+}
+
+#[test]
+fn a_disk_that_hangs_stops_nothing_and_loses_nothing() -> Result<()> {
+    let mut scene = Scene::new()?;
+    let Some(mut disk) = Disk::mounted_at(&scene.site.path().join("data"))? else {
+        return Ok(());
+    };
+    // From before the start, where the log cannot even be opened.
+    disk.freeze()?;
+    let hark = scene.site.run()?;
+    let swung = scene.node.meet().and_then(|()| scene.swing(2));
+    disk.thaw()?;
+    swung?;
+    hark.wait_for_alerts(4)?;
+    disk.freeze()?;
+    let swung = scene.swing(2);
+    disk.thaw()?;
+    swung?;
+    hark.wait_for_alerts(8)?;
+    let summary = hark.terminate()?.summary()?;
+    assert_eq!(count(&summary, "outputs.events_lost"), 0, "{summary}");
+    assert_eq!(count(&summary, "outputs.events_logged"), 11, "{summary}");
+    Ok(())
+}
