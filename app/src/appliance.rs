@@ -13,6 +13,7 @@ use anyhow::Context;
 use hark_config::Config;
 use hark_hal::Clock;
 use hark_keeper::Keeper;
+use hark_outlet::line_writer::LineCounts;
 use hark_outlet::mqtt::{Broker, Outbox, Publisher};
 use hark_outlet::outputs::{OutputSettings, Outputs, Stdout};
 use hark_outlet::verdicts::{OnVerdict, VerdictSettings, Verdicts};
@@ -271,6 +272,8 @@ impl Appliance {
             publisher.join();
             outputs.mqtt = outbox.counts();
         }
+        let LineCounts { written, lost } = crate::logging::counts();
+        (outputs.stderr_written, outputs.stderr_lost) = (written, lost);
         // A stop that leaves a source behind, or follows a panic, is no orderly one:
         // the watchdog goes on, and waits for the next hark or resets the board.
         if let Some(board) = board

@@ -45,3 +45,10 @@ pub enum Command {
     /// Print the manual page
     Man(ManArgs),
 }
+
+impl Command {
+    /// Whether it lives on, and must not be held up by whoever reads what it says.
+    pub fn is_appliance(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Demo(_))
+    }
+}

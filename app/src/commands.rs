@@ -12,6 +12,7 @@ pub mod run;
 pub mod simulate;
 
 use crate::cli::{Cli, Command};
+use crate::logging::tell;
 use crate::summary::Summary;
 use anyhow::{Context, ensure};
 use hark_threads::shutdown::{self, Shutdown};
@@ -47,7 +48,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            tell(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

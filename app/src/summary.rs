@@ -330,6 +330,7 @@ impl fmt::Display for Summary {
         let lost = [
             ("event log", outputs.events_lost),
             ("standard output", outputs.stdout_lost),
+            ("standard error", outputs.stderr_lost),
         ];
         for (name, lost) in lost.into_iter().filter(|(_, lost)| *lost > 0) {
             let lost = counted(lost, "line");

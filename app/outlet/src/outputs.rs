@@ -185,6 +185,10 @@ pub struct OutputCounts {
     pub stdout_written: u64,
     /// Alerts that it did not take.
     pub stdout_lost: u64,
+    /// Lines that standard error took until the stop.
+    pub stderr_written: u64,
+    /// Lines that it did not take.
+    pub stderr_lost: u64,
     /// Dropped between the hot path and the outputs.
     pub reports_dropped: u64,
     /// Verdicts dropped while the broker was away or slow.

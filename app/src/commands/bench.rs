@@ -12,6 +12,7 @@ mod paths;
 mod plot;
 
 use super::to_stdout;
+use crate::logging::tell;
 use crate::summary::Summary;
 use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
@@ -132,13 +133,13 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let mut last = None;
     for round in 0..args.rounds {
         for (path, column) in paths.iter().zip(&mut columns) {
-            eprintln!(
+            tell(format_args!(
                 "round {} of {}: {} for {:?}",
                 round + 1,
                 args.rounds,
                 path.name(),
                 args.duration
-            );
+            ));
             let (measured, summary) = paths::measure(*path, &load, args.broker.as_ref())
                 .with_context(|| format!("measuring {}", path.name()))?;
             column.add(measured);
@@ -147,7 +148,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     }
     if let Some(file) = &args.plot {
         plot::write(file, &columns)?;
-        eprintln!("latency histogram: {}", file.display());
+        tell(format_args!("latency histogram: {}", file.display()));
     }
     print(&load, &columns, last, args.json)
 }

@@ -7,6 +7,7 @@
 
 use super::bench::{Load, measure_in_process};
 use super::to_stdout;
+use crate::logging::tell;
 use anyhow::{Context, ensure};
 use clap::Args;
 use hark_config::Config;
@@ -66,7 +67,10 @@ pub fn run(args: &CapacityArgs) -> anyhow::Result<()> {
     );
     let config = Config::load(args.config.as_deref(), std::env::vars())?;
     let sources = config.sources.iter().map(|source| {
-        eprintln!("source {}: twice {:?}", source.name, args.duration);
+        tell(format_args!(
+            "source {}: twice {:?}",
+            source.name, args.duration
+        ));
         let model = config
             .models
             .iter()

@@ -6,6 +6,7 @@
 
 use super::doctor::missing;
 use super::to_stdout;
+use crate::logging::tell;
 use clap::Args;
 use hark_config::{Config, ConfigError, Format, Link};
 use hark_hal::Board;
@@ -68,9 +69,9 @@ fn print(
     missing: &[ConfigError],
     is_shown: bool,
 ) -> anyhow::Result<()> {
-    errors.iter().for_each(|(_, text)| eprintln!("{text}"));
+    errors.iter().for_each(|(_, text)| tell(text));
     for device in missing {
-        eprintln!("missing here: {device}");
+        tell(format_args!("missing here: {device}"));
     }
     if is_shown || !errors.is_empty() {
         return Ok(());

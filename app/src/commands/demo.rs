@@ -7,6 +7,7 @@
 mod injector;
 
 use crate::appliance::{Appliance, Presentation};
+use crate::logging::tell;
 use anyhow::Context;
 use clap::Args;
 use hark_config::duration::parse_duration;
@@ -97,7 +98,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     players.stop();
     let summary = appliance.stop();
     super::conclude(&summary, super::print_summary_in_time(&summary, args.json))?;
-    eprintln!("event log: {}", log.display());
+    tell(format_args!("event log: {}", log.display()));
     Ok(())
 }
 
@@ -142,13 +143,13 @@ fn config(args: &DemoArgs, serial: &Path, listen: SocketAddr) -> anyhow::Result<
 }
 
 fn introduce(serial: &Path, listen: SocketAddr) {
-    eprintln!(
+    tell(format_args!(
         "listening to {SERIAL_SENSOR} on {} and to {MQTT_SENSOR} on sensors/{MQTT_SENSOR}\n\
          subscribe:  mosquitto_sub -h {} -p {} -v -t 'hark/v1/demo/#'",
         serial.display(),
         listen.ip(),
         listen.port()
-    );
+    ));
 }
 
 /// The usual port if it is free, so that the usual tools find it.
@@ -307,7 +308,10 @@ impl Announcer {
         let mut last = None;
         move |reading| {
             if let Some(fault) = reading.label.filter(|_| reading.label != last) {
-                eprintln!("        a fault begins in {}: {fault}", self.sensor);
+                tell(format_args!(
+                    "        a fault begins in {}: {fault}",
+                    self.sensor
+                ));
                 self.reporter.report(Event::FaultInjected {
                     sensor: self.sensor.to_owned(),
                     fault: fault.to_string(),
@@ -382,14 +386,16 @@ fn watch(
 ) {
     let started = Instant::now();
     let mut shown = 0;
-    eprintln!("score as a share of the alert threshold, a line a second:");
+    tell(format_args!(
+        "score as a share of the alert threshold, a line a second:"
+    ));
     while !shutdown.is_requested() && duration.is_none_or(|d| started.elapsed() < d) {
         std::thread::sleep(Duration::from_millis(20));
         on_time(started.elapsed());
         let seconds = started.elapsed().as_secs();
         if seconds > shown {
             shown = seconds;
-            eprintln!("{seconds:>5} s  {}", board.line());
+            tell(format_args!("{seconds:>5} s  {}", board.line()));
         }
     }
 }

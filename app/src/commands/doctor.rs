@@ -14,6 +14,7 @@ mod report;
 
 pub(crate) use missing::missing;
 
+use crate::logging::tell;
 use anyhow::Context;
 use clap::Args;
 use entry::{misfit, source_entry};
@@ -107,11 +108,11 @@ fn examine_line(
     let count = settings.len();
     let heard = listen(&settings, patience, shutdown, &mut |index, settings| {
         // One line each: it is seldom more than a few, and a log keeps them.
-        eprintln!(
+        tell(format_args!(
             "listening at {} ({} of {count})",
             setting_text(settings),
             index + 1
-        );
+        ));
     })
     .with_context(|| format!("listening to {port}"))?;
     let known = known_port(board, port);

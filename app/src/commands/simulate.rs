@@ -3,6 +3,7 @@
 
 mod progress;
 
+use crate::logging::tell;
 use anyhow::Context;
 use clap::{ArgGroup, Args, ValueEnum, value_parser};
 use hark_config::duration::parse_duration;
@@ -144,12 +145,12 @@ fn simulate_pty(args: &SimulateArgs, link: &Path, shutdown: &Shutdown) -> anyhow
     let pty = Pty::open_at(link)
         .with_context(|| format!("making a pseudo terminal at {}", link.display()))?;
     let port = std::path::absolute(link)?;
-    eprintln!(
+    tell(format_args!(
         "{} speaks on {}. To listen, put into hark's configuration:\n\n{}",
         args.sensor,
         port.display(),
         serial_source(&args.sensor, &port, format)
-    );
+    ));
     let mut progress = Progress::new(args.duration);
     let counts = play_pty(&pty, &encoding, schedule, shutdown, &mut |reading| {
         progress.show(reading);
@@ -186,12 +187,12 @@ fn simulate_mqtt(
             _ => Delivery::AtLeastOnce,
         },
     };
-    eprintln!(
+    tell(format_args!(
         "{} publishes to {} on {}",
         args.sensor,
         publication.topic,
         publication.broker.name()
-    );
+    ));
     let mut progress = Progress::new(args.duration);
     play_mqtt(
         &publication,
@@ -245,12 +246,12 @@ fn serial_source(sensor: &str, port: &Path, format: Format) -> String {
 
 fn report(args: &SimulateArgs, counts: &Counts) -> anyhow::Result<()> {
     if !args.json {
-        eprintln!("{counts}");
+        tell(counts);
         return Ok(());
     }
     let json = serde_json::to_string(counts)?;
     if args.csv.as_deref().is_some_and(is_stdout) {
-        eprintln!("{json}");
+        tell(&json);
     } else {
         super::to_stdout(|out| writeln!(out, "{json}"))?;
     }

@@ -5,7 +5,7 @@
 //! binary takes longer than most deadlines. So a model's panic is told in one
 //! line, and each thread that runs models unwinds once beforehand: the first
 //! time reads the unwind tables from storage. Any other panic is a bug of ours
-//! and printed as usual.
+//! and told in full.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, resume_unwind};
@@ -14,14 +14,14 @@ thread_local! {
     static RUNS_MODEL: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Has panics of models told in one line; called once, by the binary.
-pub fn install_hook() {
-    let usual = std::panic::take_hook();
+/// Has panics of models told in one line, and any other by `tell`, which must not
+/// wait: it runs on the thread that panics. Called once, by the binary.
+pub fn install_hook(tell: fn(&PanicHookInfo<'_>)) {
     std::panic::set_hook(Box::new(move |panic| {
         if RUNS_MODEL.get() {
             tracing::error!("the model panicked at {}", in_one_line(panic));
         } else {
-            usual(panic);
+            tell(panic);
         }
     }));
 }

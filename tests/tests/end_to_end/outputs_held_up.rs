@@ -1,4 +1,5 @@
-//! Outputs that take nothing: a pipe nobody reads, a full disk, one that hangs. Each costs itself and nothing else: verdicts go
+//! Outputs that take nothing: a pipe nobody reads, a full or closed standard
+//! error, a disk that hangs. Each costs itself and nothing else: verdicts go
 //! on, alerts reach MQTT, and TERM ends hark.
 
 use std::fs::{File, OpenOptions};
@@ -9,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use hark_tests::{Mosquitto, Subscription, hark_command, wait_until};
+use hark_wire::Message;
 use serde_json::Value;
 
 use crate::LIMIT;
@@ -19,6 +21,9 @@ use crate::node::{self, Node};
 const RUN: [&str; 4] = ["run", "--config", "hark.toml", "--json"];
 /// `O_NONBLOCK` on every architecture that the tests run on.
 const NONBLOCK: i32 = 0o4000;
+/// More than a pipe and hark's own queue take together of what is logged of
+/// each, some 90 bytes.
+const HELLOS: u32 = 4000;
 
 /// A pipe that is full, and that nobody reads until [`Unread::read`].
 struct Unread {
@@ -108,12 +113,92 @@ impl Scene {
         }
         Ok(())
     }
+
+    /// As many restarts of the node, each of which is logged.
+    fn restart_node(&mut self, times: u32) -> Result<()> {
+        let mut hello = node::hello("press-1", "bar");
+        for n in 0..times {
+            hello.boot_id = u32::MAX - n;
+            let bytes = node::frame(&Message::Hello(hello.clone()));
+            self.node.send_bytes(&bytes)?;
+        }
+        self.node.meet()
+    }
 }
 
 fn hark_run() -> Result<Command> {
     let mut command = hark_command()?;
     command.args(RUN);
     Ok(command)
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_stops_nothing_and_is_told_what_it_missed() -> Result<()> {
+    let mut scene = Scene::new()?;
+    let mut stderr = Unread::new(&scene.site.path().join("fifo"))?;
+    let stdout = scene.site.keep("stdout")?;
+    let hark = scene.site.spawn(hark_run()?, stdout, stderr.writer()?)?;
+    scene.node.meet()?;
+    scene.restart_node(HELLOS)?;
+    scene.swing(3)?;
+    stderr.read_until("lines were left out")?;
+    let summary = hark.terminate()?.summary()?;
+    assert_eq!(count(&summary, "alerts"), 3, "{summary}");
+    assert_eq!(count(&summary, "readings"), scene.node.readings());
+    ensure!(count(&summary, "outputs.stderr_lost") > 0, "{summary}");
+    Ok(())
+}
+
+#[test]
+fn a_standard_error_that_is_never_read_does_not_outlast_term() -> Result<()> {
+    let mut scene = Scene::new()?;
+    let stderr = Unread::new(&scene.site.path().join("fifo"))?;
+    let stdout = scene.site.keep("stdout")?;
+    let hark = scene.site.spawn(hark_run()?, stdout, stderr.writer()?)?;
+    scene.node.meet()?;
+    scene.restart_node(10)?;
+    scene.swing(1)?;
+    hark.terminate()?.summary().map(drop)
+}
+
+#[test]
+fn a_full_or_closed_standard_error_stops_nothing() -> Result<()> {
+    for redirection in ["2>/dev/full", "2>&-"] {
+        check_redirected(redirection).context(redirection)?;
+    }
+    Ok(())
+}
+
+fn check_redirected(redirection: &str) -> Result<()> {
+    let mut scene = Scene::new()?;
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("exec \"$0\" \"$@\" {redirection}")]);
+    command.arg(hark_command()?.get_program()).args(RUN);
+    let stdout = scene.site.keep("stdout")?;
+    let hark = scene.site.spawn(command, stdout, Stdio::inherit())?;
+    scene.node.meet()?;
+    scene.restart_node(10)?;
+    scene.swing(3)?;
+    let summary = hark.terminate()?.summary()?;
+    assert_eq!(count(&summary, "alerts"), 3, "{summary}");
+    let lost = count(&summary, "outputs.stderr_lost");
+    // What is closed is `/dev/null` to hark, as to every program in Rust.
+    ensure!((lost > 0) == redirection.ends_with("full"), "{summary}");
+    Ok(())
+}
+
+#[test]
+fn a_short_command_whose_errors_nobody_can_read_ends_as_it_would_have() -> Result<()> {
+    let site = Site::new("")?;
+    std::fs::write(site.path().join("bad.toml"), "nonsense = 1\n")?;
+    for command in ["check", "run"] {
+        let mut hark = hark_command()?;
+        hark.args([command, "--config", "bad.toml"]);
+        let stderr = OpenOptions::new().write(true).open("/dev/full")?;
+        let ended = site.spawn(hark, site.keep("stdout")?, stderr.into())?;
+        assert_eq!(ended.wait()?.status.code(), Some(1), "{command}");
+    }
+    Ok(())
 }
 
 #[test]

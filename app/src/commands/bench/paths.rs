@@ -3,6 +3,7 @@
 use super::column::Round;
 use super::{Load, Path, payloads};
 use crate::appliance::{Appliance, Presentation};
+use crate::logging::tell;
 use crate::summary::Summary;
 use anyhow::{Context, anyhow, ensure};
 use hark_config::{Config, ConfigErrors};
@@ -245,10 +246,10 @@ fn measure_link(
         took,
     };
     if summary.readings < sent {
-        eprintln!(
+        tell(format_args!(
             "{} of {sent} readings did not arrive",
             sent - summary.readings
-        );
+        ));
     }
     Ok((round, Some(summary)))
 }

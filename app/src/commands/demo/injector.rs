@@ -1,6 +1,7 @@
 //! `hark demo --inject`: a model that fails for a while, and comes back.
 
 use super::DemoArgs;
+use crate::logging::tell;
 use anyhow::Context;
 use hark_config::{BundlePath, Config};
 use hark_serve::bundle;
@@ -106,7 +107,7 @@ impl Running {
 
     fn announce(&self, what: &str) {
         let fault = format!("{:?}", self.injector.fault).to_lowercase();
-        eprintln!("the model's fault `{fault}` {what}");
+        tell(format_args!("the model's fault `{fault}` {what}"));
         self.reporter.report(Event::FaultInjected {
             sensor: "model".to_owned(),
             fault: format!("{fault} {what}"),
