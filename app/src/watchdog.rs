@@ -8,8 +8,8 @@
 //! readings passes all the same, and one whose model hangs is passed on by the
 //! thread that relieves it.
 //!
-//! One loop may wait, that of the outputs: a disk under load holds a sync up for
-//! many seconds, and a reset would not make it faster.
+//! The threads that write to disks and pipes are not among the loops: a disk under
+//! load holds a sync up for many seconds, and a reset would not make it faster.
 //!
 //! Driven by [`Supervision::handle_look`], a few times a second.
 
@@ -19,10 +19,6 @@ use std::time::{Duration, Instant};
 /// that slept, or left no time for the look itself, has not let the loops run
 /// either.
 const LOOK_MAX: Duration = Duration::from_secs(1);
-
-/// So many times the `stall` of others is that of a loop that waits for disks and
-/// pipes: a minute by default, beyond what flash takes to collect its garbage.
-const WAITING_STALLS: u32 = 12;
 
 /// What a look at one loop shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +32,6 @@ pub struct Sight {
     pub has_ended: bool,
     /// So many of its threads hang in models that nobody could take over.
     pub lacks_relief: bool,
-    /// It waits for disks and pipes.
-    pub may_wait: bool,
 }
 
 /// A loop that stalled, or came back.
@@ -152,10 +146,8 @@ impl Loop {
         if !passes {
             self.silent += elapsed;
             let silent = self.silent;
-            let stalls = if sight.may_wait { WAITING_STALLS } else { 1 };
-            let has_stalled = !self.is_stalled && silent >= stall * stalls;
+            let has_stalled = !self.is_stalled && silent >= stall;
             self.is_stalled |= has_stalled;
-            self.has_passed_since_fed |= sight.may_wait && !self.is_stalled;
             return has_stalled.then_some(Change::Stalled { index, silent });
         }
         self.has_passed_since_fed = true;

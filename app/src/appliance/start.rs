@@ -150,20 +150,18 @@ impl Start<'_> {
         sources: &[Served],
     ) -> std::io::Result<Supervisor> {
         let own = [
-            ("the deadline keeper", &self.keeper_progress, false),
-            ("the output thread", &self.outputs_progress, true),
+            ("the deadline keeper", &self.keeper_progress),
+            ("the output thread", &self.outputs_progress),
         ];
-        let own = own.map(|(name, progress, may_wait)| Watched {
+        let own = own.map(|(name, progress)| Watched {
             name: name.to_owned(),
             progress: Arc::clone(progress),
             slot: None,
-            may_wait,
         });
         let sources = sources.iter().map(|served| Watched {
             name: format!("source {}", served.name),
             progress: Arc::clone(&served.progress),
             slot: Some(Arc::clone(&served.slot)),
-            may_wait: false,
         });
         let loops = sources.chain(own).collect();
         let reporter = self.reporter.clone().without_verdicts();

@@ -32,8 +32,6 @@ pub struct Watched {
     pub progress: Arc<Progress>,
     /// Of a source: where its shard lies while a model runs.
     pub slot: Option<Arc<Slot<Box<Shard>>>>,
-    /// It waits for disks and pipes, which may take long.
-    pub may_wait: bool,
 }
 
 /// The running thread.
@@ -176,6 +174,5 @@ fn sight(watched: &Watched) -> Sight {
         is_lent: watched.slot.as_ref().is_some_and(is_armed),
         has_ended: progress.has_ended(),
         lacks_relief: progress.lacks_relief(),
-        may_wait: watched.may_wait,
     }
 }

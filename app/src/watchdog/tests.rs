@@ -7,8 +7,8 @@ const STALL: Duration = Duration::from_secs(2);
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Looks at as many loops as `ticks` has words, one letter a tick: `p` passes,
-/// `-` does not, `l` is lent to a model, `e` has ended, `r` passes and lacks relief,
-/// `w` waits for a disk. Expects, for each tick: `F` fed, `!` at fault, `.` neither.
+/// `-` does not, `l` is lent to a model, `e` has ended, `r` passes and lacks relief.
+/// Expects, for each tick: `F` fed, `!` at fault, `.` neither.
 fn check(ticks: &str, expected: &str) -> Vec<(usize, Change)> {
     let loops: Vec<Vec<char>> = ticks
         .split(' ')
@@ -27,7 +27,6 @@ fn check(ticks: &str, expected: &str) -> Vec<(usize, Change)> {
                 is_lent: letter == 'l',
                 has_ended: letter == 'e',
                 lacks_relief: letter == 'r',
-                may_wait: letter == 'w',
             }
         };
         let sights: Vec<Sight> = loops.iter().enumerate().map(look).collect();
@@ -116,16 +115,6 @@ fn a_source_without_relief_starves_it_until_it_has_some() {
 }
 
 #[test]
-fn a_slow_disk_starves_it_only_after_many_stalls() {
-    let patience = (STALL * WAITING_STALLS).as_millis() / TICK.as_millis();
-    let waits = usize::try_from(patience).expect("a few ticks");
-    let (loops, rest) = ("p".repeat(waits + 3), "w".repeat(waits + 2));
-    let expected = "F.".repeat(waits / 2);
-    let changes = check(&format!("{loops} p{rest}"), &format!("{expected}!!!"));
-    assert!(matches!(changes[..], [(tick, Change::Stalled { index: 1, .. })] if tick == waits));
-}
-
-#[test]
 fn a_machine_that_slept_has_no_stalled_loops() {
     let start = Instant::now();
     let mut supervision = Supervision::new(1, STALL, PERIOD, start);
@@ -134,7 +123,6 @@ fn a_machine_that_slept_has_no_stalled_loops() {
         is_lent: false,
         has_ended: false,
         lacks_relief: false,
-        may_wait: false,
     };
     assert!(supervision.handle_look(start + TICK, &[sight(1)]).feeds);
     let hours_later = start + Duration::from_secs(7200);
@@ -157,7 +145,6 @@ fn counts_that_wrap_are_passes() {
             is_lent: false,
             has_ended: false,
             lacks_relief: false,
-            may_wait: false,
         };
         let actions = supervision.handle_look(start + PERIOD * tick, &[sight]);
         assert!(actions.feeds, "{passes}");
