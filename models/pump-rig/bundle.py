@@ -46,7 +46,7 @@ class Hark:
         out = self.run("replay", recording, "--model", bundle, "--json", *flags)
         events = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
         raised = [e for e in events if e.get("event") == "alert" and e["state"] == "raised"]
-        return [e["sequence"] for e in raised], events[-1]
+        return [e["seq"] for e in raised], events[-1]
 
 
 @dataclass

@@ -314,11 +314,9 @@ fn print_entries() -> impl FnMut(Entry<'_>) -> anyhow::Result<()> {
 }
 
 fn text(alert: &AlertReport) -> String {
-    let sequence = alert
-        .sequence
-        .map_or_else(|| "-".to_owned(), |n| n.to_string());
+    let seq = alert.seq.map_or_else(|| "-".to_owned(), |n| n.to_string());
     format!(
-        "{} {}: score {:.3}, threshold {:.3}, reading {sequence}, by the {} within {} µs",
+        "{} {}: score {:.3}, threshold {:.3}, reading {seq}, by the {} within {} µs",
         alert.state.to_uppercase(),
         alert.sensor,
         alert.score,

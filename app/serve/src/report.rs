@@ -38,7 +38,9 @@ pub struct ModelIdentity {
     pub backend: String,
 }
 
-/// One alert, as it stands on MQTT, in the event log and on standard output.
+/// One alert, as it stands on MQTT, in the event log and on standard output. As in
+/// a [`VerdictReport`], `seq` and `ts` are those of the reading, by the names that
+/// a reading has them under unless its source maps others.
 #[derive(Clone, Debug, Serialize)]
 pub struct AlertReport {
     /// The sensor's name.
@@ -46,9 +48,9 @@ pub struct AlertReport {
     /// The source it came through.
     pub source: Arc<str>,
     /// The reading's sequence number.
-    pub sequence: Option<u64>,
+    pub seq: Option<u64>,
     /// The reading's timestamp, microseconds, on the source's declared clock.
-    pub timestamp_us: Option<i64>,
+    pub ts: Option<i64>,
     /// The score that changed the state.
     pub score: f32,
     /// The score above which a window is an anomaly.
@@ -330,8 +332,8 @@ impl AlertReport {
         Self {
             sensor: Arc::clone(sensor),
             source: Arc::clone(source),
-            sequence: verdict.sequence,
-            timestamp_us: verdict.timestamp_us,
+            seq: verdict.sequence,
+            ts: verdict.timestamp_us,
             score: verdict.score,
             threshold: verdict.threshold,
             state: verdict.state.name(),
@@ -368,8 +370,8 @@ mod tests {
         Event::Alert(AlertReport {
             sensor: "a".into(),
             source: "line".into(),
-            sequence: None,
-            timestamp_us: None,
+            seq: None,
+            ts: None,
             score: 1.0,
             threshold: 0.5,
             state: "raised",

@@ -29,8 +29,8 @@ const PUMP: [&str; 10] = [
 /// What design.md says that each alert carries.
 const FIELDS: [&str; 11] = [
     "sensor",
-    "sequence",
-    "timestamp_us",
+    "seq",
+    "ts",
     "score",
     "threshold",
     "state",
@@ -67,11 +67,11 @@ fn check_fault(protocol: &str) -> Result<()> {
     let raised = next_alert(&heard, "raised")?;
     let cleared = next_alert(&heard, "cleared")?;
     ensure!(
-        count(&raised, "sequence") >= 200,
+        count(&raised, "seq") >= 200,
         "before the fault: {raised}"
     );
     ensure!(
-        count(&cleared, "sequence") >= 600,
+        count(&cleared, "seq") >= 600,
         "during the fault: {cleared}"
     );
     pump.wait()?;
@@ -129,8 +129,8 @@ fn an_alert_rises_and_clears_at_the_very_reading() -> Result<()> {
     for (state, sequence, score) in expected {
         let alert = payload(&heard.next(LIMIT)?)?;
         assert_eq!(alert["state"], state, "{alert}");
-        assert_eq!(alert["sequence"], sequence, "{alert}");
-        assert_eq!(alert["timestamp_us"], sequence * 100_000, "{alert}");
+        assert_eq!(alert["seq"], sequence, "{alert}");
+        assert_eq!(alert["ts"], sequence * 100_000, "{alert}");
         assert_eq!(alert["score"], score, "{alert}");
         assert_eq!(alert["rung"], "model", "{alert}");
     }

@@ -94,7 +94,7 @@ fn swing_until(node: &mut Node, hark: &Hark, count: usize) -> Result<()> {
     node.settle(bundle::LOW)?;
     let last = node.readings() - 1;
     hark.wait_for_event("the last reading to clear the alert", |event| {
-        event["sequence"] == last && event["state"] == "cleared"
+        event["seq"] == last && event["state"] == "cleared"
     })?;
     Ok(())
 }
@@ -127,7 +127,7 @@ fn first_of_each(received: &[Key]) -> Vec<Key> {
 fn key(alert: &Value) -> Result<Key> {
     let text = |name: &str| alert[name].as_str().map(str::to_owned);
     let key = text("sensor")
-        .zip(alert["sequence"].as_u64())
+        .zip(alert["seq"].as_u64())
         .zip(text("state"));
     let ((sensor, sequence), state) = key.with_context(|| format!("incomplete: {alert}"))?;
     Ok((sensor, sequence, state))

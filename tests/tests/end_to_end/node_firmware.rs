@@ -120,7 +120,7 @@ fn a_node_in_qemu_raises_an_alert_and_its_log_is_read() -> Result<()> {
     let alerts = hark.wait_for_alerts(1)?;
     ensure!(alerts[0]["sensor"] == "pump-1", "{alerts:?}");
     ensure!(alerts[0]["state"] == "raised", "{alerts:?}");
-    ensure!(alerts[0]["sequence"].as_u64() > Some(60), "{alerts:?}");
+    ensure!(alerts[0]["seq"].as_u64() > Some(60), "{alerts:?}");
 
     machine.reset()?;
     wait_until(LIMIT, "the node's second start", || {

@@ -174,7 +174,7 @@ impl Stand {
         let log = self.gateway.shell(script)?;
         let is_it = |line: &&str| {
             let logged: Value = serde_json::from_str(line).unwrap_or_default();
-            ["sensor", "sequence", "timestamp_us", "state"]
+            ["sensor", "seq", "ts", "state"]
                 .iter()
                 .all(|key| !alert[key].is_null() && logged[key] == alert[key])
         };
