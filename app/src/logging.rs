@@ -15,6 +15,7 @@ use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 use std::time::Duration;
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -22,8 +23,8 @@ use tracing_subscriber::fmt::MakeWriter;
 /// client that hangs up without a goodbye an error; hark itself is one, when it
 /// looks whether the broker accepts.
 const LOG: &str = "warn,hark=info,rumqttd=off";
-/// A burst of some hundred lines, as when every node of a site starts at once.
-/// They are half of what fits: none of them is an alert.
+/// A burst of a thousand lines, as when every node of a site starts at once. The
+/// other half is for errors and panics.
 const ROOM: Room = Room {
     lines: 2048,
     bytes: 1024 * 1024,
@@ -59,7 +60,7 @@ impl Logging {
         let filter = EnvFilter::try_from_env("HARK_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
         tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(Stderr)
+            .with_writer(Stderr(Rank::Other))
             // It would print about it, and panic where it cannot.
             .log_internal_errors(false)
             .with_ansi(io::stderr().is_terminal())
@@ -84,7 +85,7 @@ pub fn counts() -> LineCounts {
 /// Tells a person something on standard error, in order with the log. In place
 /// of `eprintln!`, which panics where nothing can be written.
 pub fn tell(text: impl Display) {
-    post(format!("{text}\n").into_bytes());
+    post(format!("{text}\n").into_bytes(), Rank::Other);
 }
 
 /// Tells of a panic: what the hook of the standard library prints, but without
@@ -101,15 +102,14 @@ pub fn tell_panic(panic: &PanicHookInfo<'_>) {
         _ => String::new(),
     };
     // Not through the log: the thread may have panicked inside it.
-    tell(format_args!(
-        "thread '{name}' panicked at {place}:\n{message}{backtrace}"
-    ));
+    let text = format!("thread '{name}' panicked at {place}:\n{message}{backtrace}\n");
+    post(text.into_bytes(), Rank::Alert);
 }
 
-fn post(lines: Vec<u8>) {
+fn post(lines: Vec<u8>, rank: Rank) {
     match QUEUE.get() {
         Some(queue) => {
-            queue.post(lines, Rank::Other);
+            queue.post(lines, rank);
         }
         // Nobody could be told that this fails.
         None => io::stderr().write_all(&lines).unwrap_or_default(),
@@ -131,19 +131,26 @@ fn write(entry: Entry<'_>) -> anyhow::Result<()> {
 }
 
 /// Hands each event's text over; never fails and never waits if it is queued.
-struct Stderr;
+struct Stderr(Rank);
 
 impl<'a> MakeWriter<'a> for Stderr {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
-        Self
+        Self(self.0)
+    }
+
+    fn make_writer_for(&'a self, about: &Metadata<'_>) -> Self {
+        match *about.level() {
+            Level::ERROR => Self(Rank::Alert),
+            _ => self.make_writer(),
+        }
     }
 }
 
 impl Write for Stderr {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        post(lines.to_vec());
+        post(lines.to_vec(), self.0);
         Ok(lines.len())
     }
 

@@ -30,7 +30,7 @@ pub struct Room {
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rank {
-    /// It finds room as long as there is any.
+    /// An alert, or an error: it finds room as long as there is any.
     Alert,
     /// It may take half the room.
     Other,
