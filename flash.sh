@@ -133,21 +133,31 @@ parse() {
     [ -n "$target" ] || misused "--target is missing"
 }
 
-# What is known about each board: how it is served, and what its device tree
+# board_fact KEY: a text of [board] in the board's file.
+board_fact() {
+    sed -n '/^\[board\]/,/^\[[^b]/ s/^'"$1"' *= *"\([^"]*\)".*/\1/p' "$here/board-configs/$board.toml"
+}
+
+# What is known about the board: how it is served, and what its device tree
 # calls it.
 look_up_board() {
-    package=deb
-    case $board in
-    qemu-virt) served=disk machine=aarch64 model='' ;;
-    raspberry-pi-4) served=package machine=aarch64 model='Raspberry Pi 4' ;;
-    raspberry-pi-5) served=package machine=aarch64 model='Raspberry Pi 5' ;;
-    # Its vendor's system is made by Yocto, without dpkg.
-    imx8mp-evk) served=package machine=aarch64 model='i.MX8MP' package=tar.gz ;;
-    rock-5b) served=package machine=aarch64 model='ROCK 5B' ;;
-    jetson-orin-nano) served=package machine=aarch64 model='Orin Nano' ;;
-    beaglebone-black) served=package machine=armv7l model='BeagleBone Black' ;;
-    *) fail "no board \`$board\`; there are: qemu-virt, raspberry-pi-4, raspberry-pi-5, imx8mp-evk, rock-5b, jetson-orin-nano, beaglebone-black" ;;
+    local name known=()
+    for name in "$here"/board-configs/*.toml; do
+        name=$(basename "$name" .toml)
+        if [ "$name" != base ]; then known+=("$name"); fi
+    done
+    [[ " ${known[*]} " == *" $board "* ]] || fail "no board \`$board\`; there are: ${known[*]}"
+    package=$(board_fact install)
+    case $package in
+    image) served=disk ;;
+    deb | tar.gz) served=package ;;
+    *) fail "$here/board-configs/$board.toml says not how hark gets there: board.install" ;;
     esac
+    machine=$(board_fact target)
+    machine=${machine%%-*}
+    # As uname says it.
+    if [ "$machine" = armv7 ]; then machine=armv7l; fi
+    model=$(board_fact model)
 }
 
 classify_target() {
@@ -602,7 +612,7 @@ main() {
     say "board     $board"
     case $kind-$served in
     ssh-disk) choose_image raucb ;;
-    ssh-package) if [ $package = deb ]; then choose_image deb tar.gz; else choose_image tar.gz; fi ;;
+    ssh-package) if [ "$package" = deb ]; then choose_image deb tar.gz; else choose_image tar.gz; fi ;;
     *) choose_image img ;;
     esac
     check_image

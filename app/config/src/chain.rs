@@ -18,29 +18,11 @@ use super::{
     tree::{self, File, Origin, Table, Value},
 };
 
-/// A file's name and text.
-macro_rules! board {
-    ($name:literal) => {
-        (
-            $name,
-            include_str!(concat!("../../../board-configs/", $name)),
-        )
-    };
-}
-
 /// The defaults, as compiled in.
 pub(super) const BASE: &str = include_str!("../../../board-configs/base.toml");
 
-/// The boards' files, which inherit from [`BASE`] alone.
-const BOARDS: [(&str, &str); 7] = [
-    board!("beaglebone-black.toml"),
-    board!("imx8mp-evk.toml"),
-    board!("jetson-orin-nano.toml"),
-    board!("qemu-virt.toml"),
-    board!("raspberry-pi-4.toml"),
-    board!("raspberry-pi-5.toml"),
-    board!("rock-5b.toml"),
-];
+/// The boards' files, which inherit from [`BASE`] alone: name and text of each.
+const BOARDS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/boards.rs"));
 
 /// A name that means [`BASE`] where no such file lies beside the inheriting one.
 const BASE_NAME: &str = "base.toml";
@@ -75,7 +57,7 @@ pub(super) fn load_text(text: &str) -> Result<Table, Vec<ConfigError>> {
 
 /// The names of what is compiled in, for people.
 fn built_in() -> String {
-    let boards = BOARDS.map(|(name, _)| name);
+    let boards: Vec<_> = BOARDS.iter().map(|(name, _)| *name).collect();
     format!("{BASE_NAME} or one of {}", boards.join(", "))
 }
 

@@ -16,12 +16,16 @@ pub struct BoardConfig {
     /// `compatible`, or DMI's product name. The board is the right one if it
     /// has any of them; empty: every machine is.
     pub compatible: Vec<String>,
+    /// A part of the device tree's `model`, which a board of this kind has.
+    pub model: Option<String>,
     /// The compiler's name of the platform that its binary is built for.
     pub target: Option<String>,
     /// The version of the GNU C library in the vendor's system, `2.36`.
     pub glibc: Option<String>,
     /// The device that is flashed, such as `/dev/mmcblk0`.
     pub storage: Option<String>,
+    /// What brings hark there: `image`, `deb` or `tar.gz`.
+    pub install: Option<String>,
     /// The library that brings models to the NPU or GPU; the doctor looks for it,
     /// and no runtime of this build uses one.
     pub delegate: Option<PathBuf>,
@@ -41,9 +45,11 @@ impl BoardConfig {
         Self {
             name: section.text_or_none("name"),
             compatible: section.texts("compatible"),
+            model: section.text_or_none("model"),
             target: section.text_or_none("target"),
             glibc,
             storage: section.text_or_none("storage"),
+            install: section.text_or_none("install"),
             delegate: section.path_or_none("delegate"),
         }
     }

@@ -38,7 +38,7 @@ use signing::Signer;
 pub(crate) struct Args {
     /// The board, as in board-configs
     #[arg(long, value_parser = board::find)]
-    board: &'static Board,
+    board: Board,
     /// The cross-built hark [default: target/<target>/shipped/hark]
     #[arg(long, value_name = "FILE")]
     hark: Option<PathBuf>,
@@ -61,7 +61,7 @@ pub(crate) struct Args {
 
 /// One build: what goes in, and where it comes out.
 struct Build {
-    board: &'static Board,
+    board: Board,
     hark: PathBuf,
     version: String,
     out: PathBuf,
@@ -88,7 +88,7 @@ pub(crate) fn handle(args: &Args) -> Result<()> {
 
 impl Build {
     fn new(args: &Args) -> Result<Self> {
-        let board = args.board;
+        let board = args.board.clone();
         let images = target_dir().join("images");
         let hark = args.hark.clone().unwrap_or_else(|| {
             target_dir()
@@ -102,7 +102,7 @@ impl Build {
             hark.display(),
             board.architecture.target()
         );
-        let out = args.out.clone().unwrap_or_else(|| images.join(board.name));
+        let out = args.out.clone().unwrap_or_else(|| images.join(&board.name));
         let build = Self {
             board,
             hark,

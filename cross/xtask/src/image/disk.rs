@@ -78,7 +78,7 @@ const CMDLINE: &str = "console=ttyAMA0 quiet loglevel=4 panic=5 fsck.repair=yes 
 pub(super) fn build(build: &Build) -> Result<()> {
     packages::install_missing(tools::DISK)?;
     let archive = Archive::open()?;
-    let work = target_dir().join("images/work").join(build.board.name);
+    let work = target_dir().join("images/work").join(&build.board.name);
     fs::create_dir_all(&work).with_context(|| format!("creating {}", work.display()))?;
 
     let root = rootfs::build(build, &archive, &work)?;

@@ -284,7 +284,7 @@ fn an_image_is_written_for_its_own_board_only() {
         "for the board rock-5b",
     );
     check_refused(&desk, "rock-5b", &desk.target(), &[], "vendor's system");
-    check_refused(&desk, "rock-6", &desk.target(), &[], "there are: qemu-virt");
+    check_refused(&desk, "rock-6", &desk.target(), &[], "there are: ");
 }
 
 #[test]
@@ -365,11 +365,11 @@ fn a_medium_that_does_not_keep_what_was_written_is_reported() {
 #[test]
 fn every_board_has_a_plan_without_an_image_at_hand() {
     let disk = env::temp_dir().join("hark-dry-run.img");
-    for board in board::names() {
+    for board in board::names().expect("the folder is there") {
         let check = |target: &str, expected: &str| {
             let output = Command::new("bash")
                 .arg(workspace_root().join("flash.sh"))
-                .args(["--board", board, "--target", target, "--dry-run"])
+                .args(["--board", &board, "--target", target, "--dry-run"])
                 .env("CARGO_TARGET_DIR", "/nonexistent")
                 .output()
                 .expect("flash.sh starts");

@@ -116,7 +116,7 @@ fn add_hark(build: &Build, root: &Path) -> Result<()> {
     write(&root.join("etc/hostname"), "hark\n", 0o644)?;
     copy(&build.signer.ca, &root.join("etc/rauc/keyring.pem"), 0o644)?;
     let template = root.join("etc/rauc/system.conf.in");
-    let config = fs::read_to_string(&template)?.replace("@BOARD@", build.board.name);
+    let config = fs::read_to_string(&template)?.replace("@BOARD@", &build.board.name);
     fs::remove_file(template)?;
     write(&root.join("etc/rauc/system.conf"), &config, 0o644)
 }

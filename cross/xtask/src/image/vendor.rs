@@ -16,7 +16,7 @@ use crate::process::{command, run, target_dir, workspace_root};
 pub(super) fn build(build: &Build) -> Result<()> {
     let tree = target_dir()
         .join("images/work")
-        .join(build.board.name)
+        .join(&build.board.name)
         .join("tree");
     recreate(&tree)?;
     add_files(build, &tree)?;
