@@ -12,7 +12,7 @@ use crate::{Package, packages, root};
 ///
 /// `hark-codec` and `hark-rig` lie below the app so that payload decoding and
 /// the simulated pump build, and are fuzzed, without the model runtime.
-const PICTURE: [(&str, &[&str]); 18] = [
+const PICTURE: [(&str, &[&str]); 19] = [
     (
         "hark",
         &[
@@ -84,7 +84,7 @@ const PICTURE: [(&str, &[&str]); 18] = [
     ("hark-wire", &[]),
     // Beside the picture: tests only may know it.
     ("hark-mosquitto", &[]),
-    // Above the picture: nobody may know these two.
+    // Above the picture: nobody may know these.
     (
         "hark-tests",
         &[
@@ -105,6 +105,7 @@ const PICTURE: [(&str, &[&str]); 18] = [
             "hark-wire",
         ],
     ),
+    ("hark-simulation", &["hark-engine", "hark-wire"]),
     ("xtask", &[]),
 ];
 

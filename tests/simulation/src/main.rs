@@ -118,7 +118,7 @@ impl Failure {
     fn panic(&self) -> ! {
         panic!(
             "seed {} failed at step {}, {:.6} s: {}\nreplay it with: HARK_SEED={} HARK_TRACE=1 \
-             cargo test --release -p hark-tests --test simulation invariants_hold",
+             cargo test --release -p hark-simulation invariants_hold",
             self.seed,
             self.step,
             self.now_us as f64 / 1e6,
