@@ -7,5 +7,8 @@ mod backoff;
 pub mod panics;
 pub mod progress;
 pub mod shutdown;
+mod threads;
 
 pub use backoff::Backoff;
+pub use shutdown::Shutdown;
+pub use threads::{Outcome, Stage, Threads};

@@ -1,37 +1,86 @@
 //! One signal that everything receives: stop.
+//!
+//! A plain thread looks at it at each turn, or waits with it in place of a
+//! sleep; a task awaits it. Nothing else stops a thread of hark: no channel that
+//! is dropped, no flag of its own.
 
-use tokio::sync::watch;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
 
-/// The side that gives the signal.
-pub struct ShutdownSender(watch::Sender<bool>);
+/// The side that gives the signal, once and for good; dropped, it gives it, for
+/// then nobody is left who could.
+pub struct ShutdownSender(Arc<Signal>);
 
 /// The side that receives it; as many copies as there are threads and tasks.
 #[derive(Clone)]
-pub struct Shutdown(watch::Receiver<bool>);
+pub struct Shutdown(Arc<Signal>);
+
+#[derive(Default)]
+struct Signal {
+    is_given: AtomicBool,
+    /// Held from the look to the wait, and while the signal is given: so none
+    /// falls in between.
+    waiting: Mutex<()>,
+    given: Condvar,
+    tasks: Notify,
+}
 
 /// A signal not yet given.
 pub fn channel() -> (ShutdownSender, Shutdown) {
-    let (sender, receiver) = watch::channel(false);
-    (ShutdownSender(sender), Shutdown(receiver))
+    let signal = Arc::<Signal>::default();
+    (ShutdownSender(Arc::clone(&signal)), Shutdown(signal))
 }
 
 impl ShutdownSender {
     /// Gives the signal; giving it twice is as good as once.
     pub fn request(&self) {
-        self.0.send_replace(true);
+        let signal = &*self.0;
+        let waiting = signal
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Release: whoever sees the signal sees why it was given.
+        signal.is_given.store(true, Ordering::Release);
+        drop(waiting);
+        signal.given.notify_all();
+        signal.tasks.notify_waiters();
+    }
+}
+
+impl Drop for ShutdownSender {
+    fn drop(&mut self) {
+        self.request();
     }
 }
 
 impl Shutdown {
-    /// Whether the signal has been given, or nobody is left to give it.
+    /// Whether the signal has been given. A load, for every turn of a hot path.
     pub fn is_requested(&self) -> bool {
-        *self.0.borrow() || self.0.has_changed().is_err()
+        self.0.is_given.load(Ordering::Acquire)
     }
 
-    /// Waits for the signal.
-    pub async fn requested(&mut self) {
-        // An error means that the sender is gone, which is as final.
-        self.0.wait_for(|requested| *requested).await.ok();
+    /// Sleeps for `time`, or until the signal; whether it has been given.
+    pub fn wait(&self, time: Duration) -> bool {
+        let waiting = self
+            .0
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_waiting = |_: &mut ()| !self.is_requested();
+        let waited = self.0.given.wait_timeout_while(waiting, time, is_waiting);
+        drop(waited);
+        self.is_requested()
+    }
+
+    /// Waits for the signal, as a task.
+    pub async fn requested(&self) {
+        // Made before the look, it is woken by a signal that comes after it.
+        let given = self.0.tasks.notified();
+        if !self.is_requested() {
+            given.await;
+        }
     }
 }
 
@@ -39,11 +88,15 @@ impl Shutdown {
 mod tests {
     use super::*;
 
+    /// Longer than any test may take.
+    const EVER: Duration = Duration::from_secs(3_600);
+
     #[test]
     fn every_copy_receives_the_signal() {
         let (sender, shutdown) = channel();
         let copy = shutdown.clone();
         assert!(!shutdown.is_requested());
+        assert!(!shutdown.wait(Duration::ZERO));
         sender.request();
         assert!(shutdown.is_requested());
         assert!(copy.is_requested());
@@ -54,5 +107,19 @@ mod tests {
         let (sender, shutdown) = channel();
         drop(sender);
         assert!(shutdown.is_requested());
+    }
+
+    #[test]
+    fn the_signal_ends_every_wait() {
+        let (sender, shutdown) = channel();
+        let copy = shutdown.clone();
+        let waits = std::thread::spawn(move || copy.wait(EVER));
+        let task = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            runtime.unwrap().block_on(shutdown.requested());
+        });
+        sender.request();
+        assert!(waits.join().unwrap());
+        task.join().unwrap();
     }
 }
