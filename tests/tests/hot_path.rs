@@ -9,13 +9,16 @@ use anyhow::{Context, Result, bail, ensure};
 use hark::appliance::{Appliance, Presentation};
 use hark::summary::Summary;
 use hark_config::Config;
+use hark_engine::Reading;
 use hark_links::MemoryFeed;
 use hark_outlet::verdicts::OnVerdict;
-use hark_serve::Feed;
 use hark_serve::bundle::Rungs;
+use hark_serve::hot_path::HotPath;
+use hark_serve::{Fed, Feed};
+use hark_threads::shutdown::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[global_allocator]
 static ALLOCATOR: hark_threads::allocations::Counting = hark_threads::allocations::Counting;
@@ -28,12 +31,15 @@ fn play(
     period: Option<Duration>,
     on_verdict: Option<Arc<AtomicU64>>,
 ) -> Result<Summary> {
-    let on_verdict = on_verdict.map(|count| -> OnVerdict {
-        Box::new(move |_| {
-            count.fetch_add(1, Ordering::Relaxed);
-        })
-    });
+    let on_verdict = on_verdict.as_ref().map(count_in);
     play_payloads(&[&reading()?], count, period, on_verdict)
+}
+
+fn count_in(count: &Arc<AtomicU64>) -> OnVerdict {
+    let count = Arc::clone(count);
+    Box::new(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+    })
 }
 
 fn reading() -> Result<String> {
@@ -140,6 +146,77 @@ fn what_arrives_beyond_the_capacity_is_shed_and_counted() -> Result<()> {
     check_sum(&summary)?;
     ensure!(summary.readings == count, "{summary}");
     ensure!(summary.shed > 0 && summary.scored > 0, "{summary}");
+    Ok(())
+}
+
+/// Hands in one window of readings, each after its deadline has passed.
+struct LateFeed {
+    made: Instant,
+    readings: Vec<Vec<f32>>,
+    next: usize,
+}
+
+const LATE: Duration = Duration::from_millis(2);
+
+impl Feed for LateFeed {
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    fn advance(&mut self, hot_path: &mut HotPath, _shutdown: &Shutdown) -> Fed {
+        if self.next == self.readings.len() {
+            return Fed::Ended;
+        }
+        // No clock of hark's started later.
+        if self.made.elapsed() < LATE {
+            return Fed::Open;
+        }
+        let values = &self.readings[self.next];
+        let mut reading = Reading::empty(values.len());
+        reading.values_mut().copy_from_slice(values);
+        reading.sequence = Some(self.next as u64);
+        self.next += 1;
+        let sensor = hot_path.sensor("a").expect("it is a good name");
+        let receipt = hot_path.receive_at(Instant::now() - LATE);
+        hot_path.handle_reading(sensor, &reading, receipt);
+        Fed::Open
+    }
+}
+
+#[test]
+fn a_verdict_that_no_model_can_give_in_time_waits_for_no_other_reading() -> Result<()> {
+    let mut config = config(1)?;
+    let deadline_ms = LATE.as_secs_f64() * 1e3 / 2.0;
+    let part = deadline_ms / std::mem::replace(&mut config.device.deadline_ms, deadline_ms);
+    config.budget.stages_ms = config.budget.stages_ms.map(|ms| ms * part);
+    let rungs = Rungs::open(&config.models[0])?;
+    let window = rungs.pipeline().window.length;
+    // The last one completes the window, and nothing comes after it.
+    let readings: Vec<_> = rungs.golden_readings().into_iter().take(window).collect();
+    ensure!(readings.len() == window, "a golden window is a whole one");
+    let mut make_feed = |_: usize, _: &mut HotPath, _: Option<&_>| {
+        Ok(Box::new(LateFeed {
+            made: Instant::now(),
+            readings: readings.clone(),
+            next: 0,
+        }) as Box<dyn Feed>)
+    };
+    let heard = Arc::new(AtomicU64::new(0));
+    let presentation = Presentation {
+        on_verdict: Some(count_in(&heard)),
+        ..Presentation::default()
+    };
+    let mut appliance = Appliance::start_with(&config, presentation, &mut make_feed)?;
+    while !appliance.has_ended() {
+        std::thread::yield_now();
+    }
+    let summary = appliance.stop();
+    ensure!(summary.fallback == 1, "{summary}");
+    ensure!(heard.load(Ordering::Relaxed) == 1, "no verdict was heard");
+    ensure!(
+        summary.verdict_latency_us.max >= LATE.as_secs_f64() * 1e6,
+        "told as if it had been quick: {summary}"
+    );
     Ok(())
 }
 

@@ -254,9 +254,8 @@ impl Post {
             if let Some(rung) = shard.hot_path.poll_wanted_instance() {
                 self.loader.request(self, rung);
             }
-            if shard.hot_path.wants_inference(shard.feed.has_more())
-                && let Some((mut runner, due_us)) = shard.hot_path.start_inference()
-            {
+            let has_more = shard.feed.has_more();
+            if let Some((mut runner, due_us)) = shard.hot_path.start_inference(has_more) {
                 let armed = self.slot.arm(shard, due_us);
                 let ran = runner.run();
                 match self.slot.disarm(armed) {

@@ -1,13 +1,9 @@
-//! One instance of a model with buffers of its own.
-//!
-//! A model that hangs keeps what it was given. So the features of a batch are
-//! copied here, and the runner goes with the thread that is stuck in it.
+//! A model behind an instance of the engine's driver, and how it is run.
 
 use crate::report::ModelIdentity;
-use hark_engine::{Fault, PENDING_MAX, Rung, Ticket};
+use hark_engine::{Answers, Fault, Instance, PENDING_MAX, Rung};
 use hark_models::{BATCH_MAX, Infer, InferError};
-use hark_threads::allocations;
-use hark_threads::panics;
+use hark_threads::{allocations, panics};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,23 +13,20 @@ const _: () = assert!(
 );
 
 /// A model, ready to run up to a batch.
-pub struct Runner {
-    pub(super) rung: Rung,
-    pub(super) identity: Arc<ModelIdentity>,
+pub struct Runner(pub(super) Instance<Model>);
+
+/// A model, and what it said when it was last run.
+pub(super) struct Model {
     infer: Box<dyn Infer>,
-    /// Shape `[batch_max, inputs]`.
-    features: Box<[f32]>,
+    identity: Arc<ModelIdentity>,
     /// Shape `[batch_max, outputs]`.
     outputs: Box<[f32]>,
-    tickets: Vec<Ticket>,
-    /// Since the thread lent the shard out; tells one loan from another.
-    pub(super) loan: u64,
+    answered: Result<(), Fault>,
 }
 
-/// How a batch went.
+/// How a run went.
 #[derive(Clone, Copy, Debug)]
 pub struct Ran {
-    pub(super) answered: Result<(), Fault>,
     pub(super) started: Instant,
     pub(super) ended: Instant,
     /// Allocations of the model runtime.
@@ -43,67 +36,46 @@ pub struct Ran {
 impl Runner {
     /// A runner for `rung`.
     pub fn new(rung: Rung, infer: Box<dyn Infer>, identity: Arc<ModelIdentity>) -> Self {
-        let rows = infer.batch_max();
+        let (rows, inputs) = (infer.batch_max(), infer.inputs());
         assert!((1..=BATCH_MAX).contains(&rows), "a duty of every backend");
-        Self {
-            rung,
-            identity,
-            features: vec![0.0; rows * infer.inputs()].into(),
+        let model = Model {
             outputs: vec![0.0; rows * infer.outputs()].into(),
             infer,
-            tickets: Vec::with_capacity(rows),
-            loan: 0,
-        }
+            identity,
+            answered: Ok(()),
+        };
+        Self(Instance::new(rung, model, rows, inputs))
     }
 
-    /// Rows that fit into one batch.
-    pub fn batch_max(&self) -> usize {
-        self.infer.batch_max()
-    }
-
-    /// Adds one window to the batch.
-    pub(super) fn push(&mut self, ticket: Ticket, features: &[f32]) {
-        let inputs = self.infer.inputs();
-        self.features[self.tickets.len() * inputs..][..inputs].copy_from_slice(features);
-        self.tickets.push(ticket);
+    /// How the model is called outside.
+    pub(super) fn identity(&self) -> &Arc<ModelIdentity> {
+        &self.0.model().identity
     }
 
     /// Runs the batch. This may take for ever.
     pub fn run(&mut self) -> Ran {
-        let rows = self.tickets.len();
-        let features = &self.features[..rows * self.infer.inputs()];
-        let outputs = &mut self.outputs[..rows * self.infer.outputs()];
+        let rows = self.0.rows();
+        let (model, features) = self.0.to_run();
+        let outputs = &mut model.outputs[..rows * model.infer.outputs()];
         let before = allocations::of_thread();
         let started = Instant::now();
         // Sound: what a panic leaves half-written is the model's own and these
         // buffers; neither is read before the next run has filled it.
-        let run = || self.infer.infer(features, outputs).map_err(fault);
-        let answered = panics::catch(run).unwrap_or(Err(Fault::Panic));
+        let run = || model.infer.infer(features, outputs).map_err(fault);
+        model.answered = panics::catch(run).unwrap_or(Err(Fault::Panic));
         let ended = Instant::now();
         Ran {
-            answered,
             started,
             ended,
             allocations: allocations::of_thread() - before,
         }
     }
+}
 
-    /// The tickets of the batch, and the outputs of each.
-    pub(super) fn answers(&self) -> impl Iterator<Item = (Ticket, &[f32])> {
-        let outputs = self.outputs.chunks_exact(self.infer.outputs());
-        self.tickets.iter().copied().zip(outputs)
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.tickets.len() == self.infer.batch_max()
-    }
-
-    pub(super) fn rows(&self) -> usize {
-        self.tickets.len()
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.tickets.clear();
+impl Answers for Model {
+    fn answer(&self, row: usize) -> Result<&[f32], Fault> {
+        let len = self.infer.outputs();
+        self.answered.map(|()| &self.outputs[row * len..][..len])
     }
 }
 

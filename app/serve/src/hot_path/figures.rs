@@ -1,0 +1,147 @@
+//! What one source counts and measures of itself.
+
+use super::{StageResult, Stages, histogram};
+use crate::report::ModelIdentity;
+use hark_config::BudgetConfig;
+use hark_engine::{Counters, Load, LoadFigures, Receipt, Rung, Stage, Verdict};
+use hark_threads::allocations;
+use hdrhistogram::Histogram;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Figures of one source, as they grow.
+pub(super) struct Figures {
+    /// Receipts are stamped with the time since then.
+    began: Instant,
+    pub(super) stages: Stages,
+    pub(super) load: Load,
+    pub(super) latency_ns: Histogram<u64>,
+    pub(super) inference_ns: Histogram<u64>,
+    allocations: Allocations,
+    pub(super) connects: u64,
+    pub(super) link_losses: u64,
+}
+
+/// Allocations of this thread since the last new sensor, the model runtime's
+/// left out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Allocations {
+    from: u64,
+    by_models: u64,
+    readings: u64,
+}
+
+/// What is left of a source when it has ended.
+pub struct SourceResult {
+    /// The source's name.
+    pub source: Arc<str>,
+    /// Its outcomes.
+    pub counters: Counters,
+    /// Sensors seen.
+    pub sensors: usize,
+    /// Times that the link was made.
+    pub connects: u64,
+    /// Times that the link was lost.
+    pub link_losses: u64,
+    /// From read to verdict, nanoseconds.
+    pub latency_ns: Histogram<u64>,
+    /// Of the model alone, nanoseconds.
+    pub inference_ns: Histogram<u64>,
+    /// By [`Stage::index`].
+    pub stages: Vec<StageResult>,
+    /// Arrivals and capacity over the last seconds.
+    pub load: LoadFigures,
+    /// The first rejection of each reason.
+    pub examples: Vec<(&'static str, String)>,
+    /// The active model.
+    pub identity: Arc<ModelIdentity>,
+    /// The rung that stood at the end.
+    pub rung: Rung,
+    /// Allocations for each reading since the last new sensor, without the
+    /// model runtime's; None before the first reading after it.
+    pub allocations_per_reading: Option<f64>,
+    /// Processor time of the thread that ended, its abandoned ones left out.
+    pub cpu: Duration,
+}
+
+impl Figures {
+    pub(super) fn new(budget: &BudgetConfig) -> Self {
+        Self {
+            began: Instant::now(),
+            stages: Stages::new(budget),
+            load: Load::default(),
+            latency_ns: histogram(),
+            inference_ns: histogram(),
+            allocations: Allocations::default(),
+            connects: 0,
+            link_losses: 0,
+        }
+    }
+
+    /// What a receipt at `at` is stamped with, nanoseconds.
+    pub(super) fn stamp_ns(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.began).as_nanos() as u64
+    }
+
+    /// How long ago `receipt` was, as of the end of the last stage, nanoseconds.
+    pub(super) fn waited_ns(&self, receipt_ns: u64) -> u64 {
+        self.stamp_ns(self.stages.mark()).saturating_sub(receipt_ns)
+    }
+
+    /// What a new sensor costs once is no cost of its readings.
+    pub(super) fn note_sensor(&mut self) {
+        self.allocations = Allocations {
+            from: allocations::of_thread(),
+            ..Allocations::default()
+        };
+    }
+
+    /// A reading came; if it is settled, nothing is left to do for it.
+    pub(super) fn note_reading(&mut self, receipt: &Receipt, is_settled: bool) {
+        let now_us = receipt.now.mono_us;
+        self.allocations.readings += 1;
+        self.load.handle_arrivals(1, now_us);
+        if is_settled {
+            self.load
+                .handle_service(1, self.stages.take_busy_us(), now_us);
+        }
+    }
+
+    /// A reading was turned away.
+    pub(super) fn note_shed(&mut self, receipt: &Receipt) {
+        self.load.handle_arrivals(1, receipt.now.mono_us);
+    }
+
+    /// A model ran a batch of `rows`.
+    pub(super) fn note_run(&mut self, took: Duration, rows: usize, allocations: u64) {
+        self.allocations.by_models += allocations;
+        for _ in 0..rows {
+            self.stages.record(Stage::Inference, took / rows as u32);
+            self.inference_ns.saturating_record(took.as_nanos() as u64);
+        }
+    }
+
+    /// The windows of a batch have their verdicts.
+    pub(super) fn note_served(&mut self, rows: usize, now_us: u64) {
+        self.load
+            .handle_service(rows as u64, self.stages.take_busy_us(), now_us);
+    }
+
+    /// Allocations for each reading since the last new sensor; as
+    /// [`SourceResult::allocations_per_reading`].
+    pub(super) fn allocations_per_reading(&self) -> Option<f64> {
+        let Allocations {
+            from,
+            by_models,
+            readings,
+        } = self.allocations;
+        let allocated = allocations::of_thread().saturating_sub(from + by_models);
+        (readings > 0).then(|| allocated as f64 / readings as f64)
+    }
+
+    /// A verdict was handed to the outputs, as of the end of the last stage.
+    pub(super) fn note_verdict(&mut self, verdict: &Verdict) {
+        let latency_ns = self.waited_ns(verdict.read_ns);
+        self.latency_ns.saturating_record(latency_ns);
+    }
+}

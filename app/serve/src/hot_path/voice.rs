@@ -1,0 +1,181 @@
+//! What a source says, and to whom: verdicts, alerts, steps of the ladder and the
+//! first rejection of each reason, by the names that the outside knows.
+
+use super::Figures;
+use crate::report::{AlertReport, Event, ModelIdentity, Reporter, SensorVerdict};
+use hark_engine::{
+    Alert, AlertState, LadderStep, Output, REASONS, Rejection, Rung, SensorId, Sink, Stage, Verdict,
+};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Verdicts that wait for the feed: more than it handles between two writes.
+const VERDICTS_HELD_MAX: usize = 1024;
+
+/// How one source speaks.
+pub(super) struct Voice {
+    pub(super) source: Arc<str>,
+    /// By [`SensorId::index`].
+    names: Vec<Arc<str>>,
+    /// Of the active model, and of the previous one.
+    identities: [Arc<ModelIdentity>; 2],
+    examples: [Option<String>; REASONS],
+    pub(super) held: Option<HeldVerdicts>,
+    pub(super) reporter: Reporter,
+}
+
+/// Verdicts for the feed to publish, and the root of their topics.
+pub(super) struct HeldVerdicts {
+    pub(super) root: String,
+    pub(super) verdicts: VecDeque<SensorVerdict>,
+}
+
+impl HeldVerdicts {
+    pub(super) fn new(root: String) -> Self {
+        Self {
+            root,
+            verdicts: VecDeque::with_capacity(VERDICTS_HELD_MAX),
+        }
+    }
+}
+
+impl Voice {
+    pub(super) fn new(
+        source: Arc<str>,
+        identities: [Arc<ModelIdentity>; 2],
+        reporter: Reporter,
+    ) -> Self {
+        Self {
+            source,
+            names: Vec::new(),
+            identities,
+            examples: [const { None }; REASONS],
+            held: None,
+            reporter,
+        }
+    }
+
+    /// Learns the name of a sensor; true if it is new.
+    pub(super) fn learn_name(&mut self, sensor: SensorId, name: &str) -> bool {
+        let is_new = sensor.index() == self.names.len();
+        if is_new {
+            self.names.push(name.into());
+        }
+        is_new
+    }
+
+    pub(super) fn name(&self, sensor: SensorId) -> &Arc<str> {
+        &self.names[sensor.index()]
+    }
+
+    /// The model behind a verdict of `rung`.
+    pub(super) fn identity(&self, rung: Rung) -> &Arc<ModelIdentity> {
+        &self.identities[identity_index(rung)]
+    }
+
+    pub(super) fn set_identity(&mut self, rung: Rung, identity: Arc<ModelIdentity>) {
+        self.identities[identity_index(rung)] = identity;
+    }
+
+    fn say_verdict(&mut self, verdict: &Verdict) {
+        let mut report = SensorVerdict {
+            sensor: Arc::clone(self.name(verdict.sensor)),
+            verdict: *verdict,
+            is_published: false,
+        };
+        if let Some(HeldVerdicts { verdicts, .. }) = &mut self.held {
+            report.is_published = true;
+            // The oldest goes: who watches wants to know what is, not what was.
+            if verdicts.len() >= VERDICTS_HELD_MAX {
+                verdicts.pop_front();
+                self.reporter.count_dropped(1);
+            }
+            verdicts.push_back(report.clone());
+        }
+        self.reporter.report_verdict(report);
+    }
+
+    /// The feed cannot publish: what is held is dropped, counted.
+    pub(super) fn drop_held(&mut self) {
+        if let Some(HeldVerdicts { verdicts, .. }) = &mut self.held {
+            self.reporter.count_dropped(verdicts.len() as u64);
+            verdicts.clear();
+        }
+    }
+
+    fn say_alert(&self, alert: &Alert) {
+        let verdict = &alert.verdict;
+        let is_raised = verdict.state == AlertState::Raised;
+        // The alarm output hangs on this count and on no queue: it is active even
+        // if nobody takes the report.
+        self.reporter.alarms().note(is_raised);
+        let identity = self.identity(verdict.rung);
+        let report = AlertReport::new(verdict, self.name(verdict.sensor), &self.source, identity);
+        self.reporter.report(Event::Alert(report));
+    }
+
+    fn say_step(&self, step: &LadderStep) {
+        self.reporter.report(Event::Ladder {
+            source: Arc::clone(&self.source),
+            from: step.from.name(),
+            to: step.to.name(),
+            reason: step.reason.name(),
+        });
+    }
+
+    /// Keeps the first example of each reason: writing one for every bad
+    /// reading of a noisy line would cost more than the line itself.
+    pub(super) fn note_example(&mut self, reason: Rejection, example: impl FnOnce() -> String) {
+        let kept = &mut self.examples[reason.index()];
+        if kept.is_some() {
+            return;
+        }
+        let example = example();
+        tracing::warn!("{}: rejecting, {}: {example}", self.source, reason.name());
+        self.reporter.report(Event::Rejecting {
+            source: Arc::clone(&self.source),
+            reason: reason.name(),
+            example: example.clone(),
+        });
+        *kept = Some(example);
+    }
+
+    /// The first rejection of each reason.
+    pub(super) fn into_examples(self) -> Vec<(&'static str, String)> {
+        Rejection::all()
+            .zip(self.examples)
+            .filter_map(|(reason, example)| Some((reason.name(), example?)))
+            .collect()
+    }
+}
+
+/// Verdicts of the rule and repeated ones are told with the active model.
+fn identity_index(rung: Rung) -> usize {
+    usize::from(rung == Rung::Previous)
+}
+
+/// Says what the driver hands over, and measures how long that took.
+pub(super) struct Telling<'a> {
+    pub(super) voice: &'a mut Voice,
+    pub(super) figures: &'a mut Figures,
+}
+
+impl Sink for Telling<'_> {
+    fn handle_output(&mut self, output: Output) {
+        match output {
+            Output::Verdict(verdict) => {
+                self.figures.stages.end(Stage::Verdict);
+                self.voice.say_verdict(&verdict);
+                self.figures.stages.end(Stage::Output);
+                // After it was handed over: that is when it has left the hot path.
+                self.figures.note_verdict(&verdict);
+            }
+            Output::Alert(alert) => self.voice.say_alert(&alert),
+            Output::Step(step) => self.voice.say_step(&step),
+        }
+    }
+
+    fn handle_stage_end(&mut self, stage: Stage) {
+        self.figures.stages.end(stage);
+    }
+}
