@@ -296,11 +296,15 @@ impl fmt::Display for Summary {
             }
         }
         let mqtt = &self.outputs.mqtt;
-        writeln!(
+        write!(
             f,
             "alerts     {} raised; {} messages published, {} waiting, {} dropped",
             self.alerts, mqtt.alerts_published, mqtt.alerts_waiting, mqtt.alerts_dropped
         )?;
+        match mqtt.alerts_refused {
+            0 => writeln!(f)?,
+            refused => writeln!(f, ", {refused} refused by the broker")?,
+        }
         writeln!(
             f,
             "deadline   {} µs, {} missed, {} late results",

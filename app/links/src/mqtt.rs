@@ -6,10 +6,10 @@
 //! being decoded. The socket is emptied even while readings wait, so that
 //! waiting is seen here and not hidden in the network.
 
-use super::{Named, Retry, SHUTDOWN_POLL, StreamDecoder};
+use super::{Named, SHUTDOWN_POLL, StreamDecoder};
 use hark_config::{Config, MqttLink, SensorTemplate, SourceConfig, TopicPattern};
 use hark_engine::{Admission, Rejection, SensorId};
-use hark_mqtt::{Event, Link, Session};
+use hark_mqtt::{Client, ClientEvent, ClientSettings, Endpoint};
 use hark_outlet::mqtt::Broker;
 use hark_serve::hot_path::{HotPath, Receipt};
 use hark_serve::{Fed, Feed};
@@ -30,8 +30,6 @@ const VERDICTS_WRITTEN_AT: usize = 128;
 /// How often the socket is emptied while readings wait: their latency counts
 /// from the read, so this is how much of a wait in the kernel may stay unseen.
 const FILL_EVERY: Duration = Duration::from_micros(500);
-/// How long a broker may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Reads of the socket whose time is kept apart; a later one counts as the last.
 const READS_MAX: usize = 4096;
 
@@ -39,22 +37,19 @@ const READS_MAX: usize = 4096;
 pub(super) struct MqttFeed {
     broker: Broker,
     topics: Vec<TopicPattern>,
-    qos: u8,
     sensor: Option<SensorTemplate>,
     decoder: StreamDecoder,
     admission: Admission,
     rank: usize,
-    retry: Retry,
-    link: Option<Link>,
-    /// Subscriptions that are not answered yet.
-    unanswered: usize,
+    endpoint: Endpoint,
+    /// What stays away is reported once, not at every try.
+    last_reason: String,
     /// By topic: its sensor; `None`: the payload says.
     known: HashMap<Box<str>, Option<(String, Option<SensorId>)>>,
     /// Where in the stream each read ended that may hold unserved messages.
     reads: VecDeque<(u64, Receipt)>,
     has_more: bool,
     filled: Instant,
-    started: Instant,
 }
 
 impl MqttFeed {
@@ -67,100 +62,93 @@ impl MqttFeed {
     ) -> anyhow::Result<Self> {
         let priorities = config.priorities();
         let rank = priorities.iter().position(|p| *p == source.priority);
+        let subscriptions = link.topics.iter();
+        let client = Client::new(ClientSettings {
+            subscriptions: subscriptions.map(|t| (t.filter(), link.qos)).collect(),
+            // A source without one of its topics would look healthy.
+            needs_every_subscription: true,
+            backoff_ms: [link.reconnect.ms_min, link.reconnect.ms_max],
+            read_buffer_bytes: BACKLOG_BYTES,
+            write_buffer_bytes: OUTPUT_BYTES,
+            ..broker.client_settings()
+        })?;
         Ok(Self {
             broker: broker.clone(),
             topics: link.topics.clone(),
-            qos: link.qos,
             sensor: source.sensor.clone(),
             decoder,
             admission: Admission::new(config.wait_us_max(), priorities.len().max(1)),
             rank: rank.unwrap_or(0),
-            retry: Retry::new(link.reconnect),
-            link: None,
-            unanswered: 0,
+            endpoint: broker.endpoint(client),
+            last_reason: String::new(),
             known: HashMap::new(),
             reads: VecDeque::with_capacity(READS_MAX),
             has_more: false,
             filled: Instant::now(),
-            started: Instant::now(),
         })
     }
 
-    fn connect(&mut self) -> anyhow::Result<()> {
-        let settings = self.broker.session_settings();
-        let session = Session::new(&settings, BACKLOG_BYTES, OUTPUT_BYTES)?;
-        let mut link = Link::connect(&self.broker.name(), session, CONNECT_TIMEOUT)?;
-        link.flush()?;
-        self.reads.clear();
-        self.link = Some(link);
-        Ok(())
-    }
-
-    /// Handles one event, or reads, or waits for a moment. The link is kept
-    /// unless it failed.
-    fn step(&mut self, mut link: Link, hot_path: &mut HotPath) -> anyhow::Result<()> {
-        if self.has_more {
-            let held = hot_path.held_verdicts();
-            if held.is_some_and(|(_, held)| held.len() >= VERDICTS_WRITTEN_AT) {
-                publish_verdicts(&mut link, hot_path)?;
-            }
-            if hot_path.mark().saturating_duration_since(self.filled) > FILL_EVERY {
-                self.fill(&mut link, hot_path)?;
-            }
-            self.has_more = self.handle_event(&mut link, hot_path)?;
-        } else {
-            self.listen(&mut link, hot_path)?;
+    /// Handles one event of what was read, if there is one.
+    fn serve(&mut self, hot_path: &mut HotPath, is_stopping: bool) {
+        let held = hot_path.held_verdicts();
+        if held.is_some_and(|(_, held)| held.len() >= VERDICTS_WRITTEN_AT) {
+            publish_verdicts(self.endpoint.client(), hot_path);
+            self.endpoint.flush();
         }
-        self.link = Some(link);
-        Ok(())
+        // What arrives after the shutdown stays with the broker: else one that
+        // sends faster than is served would hold the stop up.
+        let is_due = hot_path.mark().saturating_duration_since(self.filled) > FILL_EVERY;
+        if is_due && !is_stopping {
+            self.fill(hot_path);
+        }
+        self.has_more = self.handle_event(hot_path);
     }
 
-    fn listen(&mut self, link: &mut Link, hot_path: &mut HotPath) -> anyhow::Result<()> {
-        // What is left is part of a message that the next read completes.
-        self.reads.clear();
-        let is_written = publish_verdicts(link, hot_path)?;
-        let patience = if hot_path.has_waiting() || link.session().is_blocked() {
+    fn listen(&mut self, hot_path: &mut HotPath) {
+        let client = self.endpoint.client();
+        // What is left is part of a message that the next read completes, or
+        // whole messages that wait for room for their acknowledgements.
+        if !client.is_blocked() {
+            self.reads.clear();
+        }
+        publish_verdicts(client, hot_path);
+        let patience = if hot_path.has_waiting() {
             Duration::ZERO
         } else {
             SHUTDOWN_POLL
         };
-        link.wait(true, !is_written, patience)?;
-        self.fill(link, hot_path)?;
-        self.has_more |= link.session().is_blocked();
-        let now_ms = self.started.elapsed().as_millis() as u64;
-        link.session().handle_time(now_ms)?;
-        Ok(())
+        self.endpoint.wait(None, patience);
+        self.fill(hot_path);
     }
 
-    fn fill(&mut self, link: &mut Link, hot_path: &mut HotPath) -> anyhow::Result<()> {
-        let len = link.fill()?;
+    fn fill(&mut self, hot_path: &mut HotPath) {
+        let len = self.endpoint.fill();
         let receipt = hot_path.receive();
         self.filled = hot_path.mark();
+        let client = self.endpoint.client();
+        self.has_more |= len > 0 || client.has_more();
         if len == 0 {
-            return Ok(());
+            return;
         }
-        self.has_more = true;
-        let received = link.session().received();
         if self.reads.len() == READS_MAX {
             self.reads.pop_back();
         }
-        self.reads.push_back((received, receipt));
-        Ok(())
+        self.reads.push_back((client.received(), receipt));
     }
 
     /// Handles the next event; false if there is none in what was read.
-    fn handle_event(&mut self, link: &mut Link, hot_path: &mut HotPath) -> anyhow::Result<bool> {
-        let session = link.session();
-        let (from, received) = (session.consumed(), session.received());
+    fn handle_event(&mut self, hot_path: &mut HotPath) -> bool {
+        let client = self.endpoint.client();
+        let (from, received) = (client.consumed(), client.received());
         while self.reads.front().is_some_and(|(end, _)| *end <= from) {
             self.reads.pop_front();
         }
         let receipt = self.reads.front().map(|(_, receipt)| *receipt);
-        let Some(event) = session.poll_event()? else {
-            return Ok(false);
+        let Some(event) = client.poll_event() else {
+            return false;
         };
         match event {
-            Event::Message { topic, payload } => {
+            ClientEvent::Message { topic, payload, .. } => {
                 let receipt = receipt.unwrap_or_else(|| hot_path.receive());
                 let waited_us = hot_path.waited_us(&receipt);
                 let is_full = (received - from) as usize > BACKLOG_FULL;
@@ -175,53 +163,46 @@ impl MqttFeed {
                     rules.handle(topic, payload, receipt, known, &mut self.decoder, hot_path);
                 }
             }
-            Event::Oversize { bytes } => {
+            ClientEvent::Oversize { bytes } => {
                 let detail = format!("a packet of {bytes} bytes");
                 hot_path.handle_rejection(Rejection::Oversize, &detail, &[]);
             }
-            Event::Connected => self.subscribe(link)?,
-            Event::Subscribed { is_granted } => self.handle_subscribed(is_granted, hot_path)?,
-            Event::Other => {}
+            ClientEvent::SubscriptionRefused { filter, reason, .. } => {
+                if self.last_reason.is_empty() {
+                    let broker = self.broker.name();
+                    tracing::warn!("broker {broker} refuses {filter}: {reason}");
+                }
+            }
+            ClientEvent::Up => {
+                self.last_reason.clear();
+                hot_path.handle_link_up();
+                self.decoder.handle_link_up();
+            }
+            ClientEvent::Down { why, is_young, .. } => {
+                self.reads.clear();
+                hot_path.drop_held_verdicts();
+                let hint = if is_young {
+                    self.broker.hint_of_a_quick_loss()
+                } else {
+                    String::new()
+                };
+                let reason = format!("broker {}: {why}{hint}", self.broker.name());
+                if reason != self.last_reason {
+                    hot_path.handle_link_down(&reason);
+                    self.last_reason = reason;
+                }
+            }
+            // This client posts no letters.
+            ClientEvent::Published { .. } | ClientEvent::Refused { .. } => {}
         }
-        Ok(true)
-    }
-
-    fn subscribe(&mut self, link: &mut Link) -> anyhow::Result<()> {
-        self.unanswered = self.topics.len();
-        for pattern in &self.topics {
-            link.session()
-                .subscribe(&[(pattern.filter().as_str(), self.qos)])?;
-        }
-        link.flush()?;
-        Ok(())
-    }
-
-    /// The link is up when readings can come: after the last subscription.
-    fn handle_subscribed(
-        &mut self,
-        is_granted: bool,
-        hot_path: &mut HotPath,
-    ) -> anyhow::Result<()> {
-        let index = self.topics.len() - self.unanswered;
-        let filter = self.topics.get(index).map(TopicPattern::filter);
-        let filter = filter.unwrap_or_default();
-        anyhow::ensure!(is_granted, "it refuses the subscription to {filter}");
-        self.unanswered = self.unanswered.saturating_sub(1);
-        if self.unanswered == 0 {
-            self.retry.handle_up();
-            hot_path.handle_link_up();
-            self.decoder.handle_link_up();
-        }
-        Ok(())
+        true
     }
 
     fn say_goodbye(&mut self, hot_path: &mut HotPath) {
-        if let Some(link) = &mut self.link {
-            publish_verdicts(link, hot_path).ok();
-            link.session().disconnect();
-            // A broker that does not take it sees the connection close.
-            link.flush().ok();
-        }
+        publish_verdicts(self.endpoint.client(), hot_path);
+        self.endpoint.leave(None, Duration::ZERO);
+        // A broker that does not take it sees the connection close.
+        self.endpoint.flush();
     }
 }
 
@@ -231,45 +212,30 @@ impl Feed for MqttFeed {
     }
 
     fn advance(&mut self, hot_path: &mut HotPath, shutdown: &Shutdown) -> Fed {
-        if !self.has_more && shutdown.is_requested() {
+        let is_stopping = shutdown.is_requested();
+        if self.has_more {
+            self.serve(hot_path, is_stopping);
+        } else if is_stopping {
             self.say_goodbye(hot_path);
             return Fed::Ended;
-        }
-        let result = match self.link.take() {
-            Some(link) => self.step(link, hot_path),
-            None if !self.retry.is_due() => {
-                hot_path.handle_idle();
-                return Fed::Open;
-            }
-            None => self.connect(),
-        };
-        if let Err(error) = result {
-            self.has_more = false;
-            hot_path.drop_held_verdicts();
-            let hint = if self.retry.backoff.is_young() {
-                self.broker.hint_of_a_quick_loss()
-            } else {
-                String::new()
-            };
-            let reason = format!("broker {}: {error:#}{hint}", self.broker.name());
-            self.retry.handle_down(reason, hot_path);
+        } else {
+            self.listen(hot_path);
         }
         Fed::Open
     }
 }
 
-/// Publishes the verdicts of this source's own readings, as many as fit, and
-/// writes; whether everything was written.
-fn publish_verdicts(link: &mut Link, hot_path: &mut HotPath) -> anyhow::Result<bool> {
+/// Puts the verdicts of this source's own readings into the output, as many as
+/// fit.
+fn publish_verdicts(client: &mut Client, hot_path: &mut HotPath) {
     if let Some((root, held)) = hot_path.held_verdicts() {
         while let Some(report) = held.front() {
-            if hark_outlet::verdicts::publish(link.session(), root, report).is_err() {
+            if hark_outlet::verdicts::publish(client, root, report).is_err() {
                 break;
             }
             held.pop_front();
         }
     }
-    Ok(link.flush()?)
 }
 
 /// Which sensor a topic belongs to.

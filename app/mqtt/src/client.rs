@@ -442,7 +442,8 @@ impl Client {
         topic: &[&str],
         write: impl FnOnce(&mut Payload<'_>),
     ) -> Result<(), Unpublished> {
-        if !self.is_taken() || !self.is_open() {
+        let has_said = matches!(self.state, State::Leaving { has_said: true, .. });
+        if !self.is_taken() || !self.is_open() || has_said {
             return Err(Unpublished::Down);
         }
         Ok(self.session.publish_with(topic, write)?)

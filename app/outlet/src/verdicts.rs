@@ -7,9 +7,8 @@
 //! connection that it has, without a hand-over.
 
 use crate::mqtt::Broker;
-use hark_mqtt::{Event, Full, Link, Session};
+use hark_mqtt::{Client, ClientEvent, ClientSettings, Down, Endpoint, Unpublished};
 use hark_serve::report::{SensorVerdict, VerdictReport};
-use hark_threads::Backoff;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -21,16 +20,12 @@ pub type OnVerdict = Box<dyn FnMut(&SensorVerdict) + Send>;
 
 /// Verdicts on their way to the socket, bytes: some thousands.
 const OUTPUT_BYTES: usize = 512 * 1024;
-/// What the broker has to say here is a few bytes.
-const INPUT_BYTES: usize = 4096;
 /// The most verdicts between two writes.
 const BATCH_MAX: usize = 1024;
 /// How long the thread waits for a verdict before it looks after the connection.
 const IDLE: Duration = Duration::from_millis(100);
-/// The waits between two tries to connect, doubled from the first to the last.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the first verdicts wait for the first connection.
+const CONNECT_WAIT: Duration = Duration::from_secs(2);
 /// How long the last verdicts may take at the end.
 const GOODBYE: Duration = Duration::from_millis(300);
 
@@ -52,13 +47,14 @@ impl Verdicts {
     /// Starts the thread.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If the system gives no thread, or a setting is too long for MQTT.
     pub fn start(
         settings: VerdictSettings,
         verdicts: Receiver<SensorVerdict>,
-    ) -> std::io::Result<Self> {
+    ) -> anyhow::Result<Self> {
         let VerdictSettings { mqtt, on_verdict } = settings;
-        let mut publisher = mqtt.map(|(broker, root)| Publisher::new(broker, root));
+        let publisher = mqtt.map(|(broker, root)| Publisher::new(broker, &root));
+        let mut publisher = publisher.transpose()?;
         let mut on_verdict = on_verdict;
         let is_stopped = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&is_stopped);
@@ -92,6 +88,9 @@ fn run(
     on_verdict: &mut Option<OnVerdict>,
     is_stopped: &AtomicBool,
 ) -> u64 {
+    if let Some(publisher) = publisher {
+        publisher.wait_for_broker(is_stopped);
+    }
     loop {
         let first = match verdicts.recv_timeout(IDLE) {
             Ok(verdict) => Some(verdict),
@@ -118,122 +117,80 @@ fn run(
 struct Publisher {
     broker: Broker,
     root: String,
-    link: Option<Link>,
-    is_connected: bool,
-    started: Instant,
-    backoff: Backoff,
-    /// When to connect again.
-    retry_at: Instant,
+    endpoint: Endpoint,
     dropped: u64,
 }
 
 impl Publisher {
-    fn new(broker: Broker, root: String) -> Self {
-        let mut publisher = Self {
+    fn new(broker: Broker, root: &str) -> anyhow::Result<Self> {
+        let client = Client::new(ClientSettings {
+            write_buffer_bytes: OUTPUT_BYTES,
+            ..broker.client_settings()
+        })?;
+        Ok(Self {
+            endpoint: broker.endpoint(client),
             broker,
             root: format!("{root}/verdict/"),
-            link: None,
-            is_connected: false,
-            started: Instant::now(),
-            backoff: Backoff::new(BACKOFF_MIN, BACKOFF_MAX),
-            retry_at: Instant::now(),
             dropped: 0,
-        };
-        publisher.connect();
-        publisher
+        })
+    }
+
+    /// The first verdicts shall not be lost for want of an answer; they wait in
+    /// their channel.
+    fn wait_for_broker(&mut self, is_stopped: &AtomicBool) {
+        let until = Instant::now() + CONNECT_WAIT;
+        while !self.endpoint.client().is_up()
+            && Instant::now() < until
+            && !is_stopped.load(Ordering::Relaxed)
+        {
+            self.turn(IDLE);
+        }
     }
 
     fn publish(&mut self, report: &SensorVerdict) {
-        let Some(link) = self.link.as_mut().filter(|_| self.is_connected) else {
-            self.dropped += 1;
-            return;
-        };
-        let write = |session: &mut Session| publish(session, &self.root, report);
-        let mut written = write(link.session());
-        if let Err(Full { .. }) = written {
-            let room = link.wait(false, true, Duration::from_millis(1));
-            if room.is_ok() && link.flush().is_ok() {
-                written = write(link.session());
-            }
+        let Self { endpoint, root, .. } = self;
+        let mut written = publish(endpoint.client(), root, report);
+        if let Err(Unpublished::Full(_)) = written {
+            endpoint.wait(None, Duration::from_millis(1));
+            written = publish(endpoint.client(), root, report);
         }
         self.dropped += u64::from(written.is_err());
     }
 
-    /// Writes what waits, hears what the broker says, connects anew if it is time.
+    /// Writes what waits, and hears what the broker says.
     fn look_after(&mut self) {
-        if self.link.is_none() {
-            return self.connect();
-        }
-        if let Err(error) = self.exchange() {
-            tracing::warn!("verdicts to broker {}: {error:#}", self.broker.name());
-            self.handle_down();
-        }
+        self.turn(Duration::ZERO);
+        self.endpoint.flush();
     }
 
-    fn exchange(&mut self) -> anyhow::Result<()> {
-        let Some(link) = &mut self.link else {
-            return Ok(());
-        };
-        link.flush()?;
-        link.fill()?;
-        while let Some(event) = link.session().poll_event()? {
-            if event == Event::Connected {
-                self.is_connected = true;
-                self.backoff.handle_up();
-            }
-        }
-        let now_ms = self.started.elapsed().as_millis() as u64;
-        link.session().handle_time(now_ms)?;
-        Ok(())
-    }
-
-    fn connect(&mut self) {
-        if Instant::now() < self.retry_at {
-            return;
-        }
-        let connected = Session::new(&self.broker.session_settings(), INPUT_BYTES, OUTPUT_BYTES)
-            .map_err(anyhow::Error::from)
-            .and_then(|session| {
-                let mut link = Link::connect(&self.broker.name(), session, CONNECT_TIMEOUT)?;
-                link.flush()?;
-                // The first verdicts shall not be lost for want of an answer.
-                link.wait(true, false, CONNECT_TIMEOUT)?;
-                Ok(link)
-            });
-        match connected {
-            Ok(link) => {
-                self.link = Some(link);
-                self.look_after();
-            }
+    fn turn(&mut self, timeout: Duration) {
+        self.endpoint.wait(None, timeout);
+        self.endpoint.fill();
+        while let Some(event) = self.endpoint.poll_event() {
             // The publisher of alerts says that the broker is away.
-            Err(_) => self.handle_down(),
+            if let ClientEvent::Down { why, .. } = event
+                && !matches!(why, Down::Unreachable(_) | Down::NoConnection { .. })
+            {
+                tracing::warn!("verdicts to broker {}: {why}", self.broker.name());
+            }
         }
-    }
-
-    fn handle_down(&mut self) {
-        self.link = None;
-        self.is_connected = false;
-        self.retry_at = Instant::now() + self.backoff.handle_down();
     }
 
     fn finish(mut self) -> u64 {
-        let until = Instant::now() + GOODBYE;
-        if let Some(link) = self.link.as_mut().filter(|_| self.is_connected) {
-            link.session().disconnect();
-            while let Ok(false) = link.flush() {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() || link.wait(false, true, left).is_err() {
-                    break;
-                }
-            }
+        self.endpoint.leave(None, GOODBYE);
+        while !self.endpoint.client().is_gone() {
+            self.turn(GOODBYE);
         }
         self.dropped
     }
 }
 
-/// Puts a verdict into the session's output, on topic `<root><sensor>`.
-pub fn publish(session: &mut Session, root: &str, report: &SensorVerdict) -> Result<(), Full> {
-    session.publish_with(&[root, &report.sensor], |payload| {
+/// Puts a verdict into the client's output, on topic `<root><sensor>`.
+///
+/// # Errors
+/// If there is no connection, or no room.
+pub fn publish(client: &mut Client, root: &str, report: &SensorVerdict) -> Result<(), Unpublished> {
+    client.publish_with(&[root, &report.sensor], |payload| {
         serde_json::to_writer(payload, &VerdictReport::new(&report.verdict))
             .expect("a payload takes everything");
     })

@@ -284,7 +284,7 @@ pub(super) fn start_publisher(
     config: &Config,
     settings: PublisherSettings,
 ) -> anyhow::Result<(Publisher, Outbox, ShutdownSender)> {
-    let outbox = Outbox::new(config.mqtt.alerts_queued_max);
+    let outbox = Outbox::new(config.mqtt.alerts_queued_max)?;
     let (stop, shutdown) = shutdown::channel();
     let publisher = Publisher::start(settings, outbox.clone(), shutdown)
         .context("starting the publisher's thread")?;

@@ -213,7 +213,7 @@ impl Players {
             spawn("player-mqtt", move || {
                 let encoding = Encoding::Lines(TextFormat::Json);
                 let mut on_reading = announce_b.on_reading();
-                play_mqtt(&publication, &encoding, mqtt, shutdown, &mut on_reading)?;
+                play_mqtt(&publication, &encoding, mqtt, &shutdown, &mut on_reading)?;
                 Ok(())
             })?,
         ];

@@ -198,7 +198,7 @@ fn simulate_mqtt(
         &publication,
         &encoding,
         schedule,
-        shutdown,
+        &shutdown,
         &mut |reading| {
             progress.show(reading);
         },

@@ -10,6 +10,7 @@
 
 mod alerts;
 mod boards;
+mod broker_limits;
 mod broker_loss;
 mod bundle;
 mod command_line;

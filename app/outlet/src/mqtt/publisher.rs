@@ -1,37 +1,32 @@
 //! The thread that publishes status and alerts.
 //!
-//! Alerts wait in the [`Outbox`] until the broker has acknowledged them. A
-//! broker that is away costs nothing but the wait: when it is back, everything
-//! unacknowledged is sent again, in order (QoS 1: at least once). When the
-//! outbox is full the oldest alert gives way, counted.
+//! Alerts are left in the [`Outbox`], go on to the client at once, and wait
+//! there until the broker has answered for them (QoS 1: at least once, in
+//! order). A broker that is away costs nothing but the wait. When there are too
+//! many, the oldest alert gives way, counted; one that the broker refuses is
+//! counted, and named in the log.
 
-use super::{Broker, Connection, Delivery, Event, Will};
+use super::Broker;
 use crate::node_commands::{NodeCommands, Reply};
-use hark_threads::Backoff;
+use hark_mqtt::{Client, ClientEvent, ClientSettings, Down, Endpoint, Letter, Waker, Will};
 use hark_threads::shutdown::Shutdown;
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-/// The waits between two tries to connect, doubled from the first to the last.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How long a stop waits for the broker to acknowledge the last alerts. It
 /// leaves the rest of the two seconds of a stop to everything else.
 const GOODBYE: Duration = Duration::from_millis(800);
+/// The longest wait before the thread looks for the shutdown.
+const SHUTDOWN_POLL: Duration = Duration::from_millis(50);
 
-/// A message with its topic.
-#[derive(Clone, Debug)]
-struct Letter {
-    topic: String,
-    payload: Vec<u8>,
-}
+/// What letters are called at the client.
+const STATUS: u64 = 0;
+const ALERT: u64 = 1;
 
-/// What became of the letters.
+/// What became of the alerts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OutboxCounts {
     /// Alerts that the broker acknowledged.
@@ -40,22 +35,24 @@ pub struct OutboxCounts {
     pub alerts_waiting: u64,
     /// Alerts that gave way to newer ones.
     pub alerts_dropped: u64,
+    /// Alerts that the broker refused.
+    pub alerts_refused: u64,
     /// Connections made.
     pub connects: u64,
 }
 
 #[derive(Default)]
-struct Letters {
-    /// Oldest first. The first `handed` are with the connection.
-    alerts: VecDeque<Letter>,
-    handed: usize,
+struct Alerts {
+    /// On their way to the publisher, oldest first.
+    left: VecDeque<Letter>,
     counts: OutboxCounts,
 }
 
-/// Where the output thread leaves letters for the publisher.
+/// Where alerts are left for the publisher.
 #[derive(Clone)]
 pub struct Outbox {
-    shared: Arc<(Mutex<Letters>, Notify)>,
+    shared: Arc<Mutex<Alerts>>,
+    waker: Waker,
     alerts_max: usize,
 }
 
@@ -82,43 +79,50 @@ pub struct Publisher {
 
 impl Outbox {
     /// An outbox for at most `alerts_max` unacknowledged alerts.
-    pub fn new(alerts_max: usize) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// The system's, if it has no file descriptor left.
+    pub fn new(alerts_max: usize) -> std::io::Result<Self> {
+        Ok(Self {
             shared: Arc::default(),
+            waker: Waker::new()?,
             alerts_max,
-        }
+        })
     }
 
-    /// Leaves an alert, to be retained on its topic.
+    /// Leaves an alert, to be retained on its topic. Never waits for a broker.
     pub fn post_alert(&self, topic: String, payload: Vec<u8>) {
-        let mut letters = self.letters();
-        if letters.alerts.len() >= self.alerts_max {
-            // What is with the connection may be acknowledged any moment; the
-            // oldest that is not gives way.
-            let oldest = letters.handed;
-            if letters.alerts.remove(oldest).is_none() {
-                letters.counts.alerts_dropped += 1;
-                return;
-            }
-            letters.counts.alerts_dropped += 1;
+        let mut alerts = self.alerts();
+        alerts.counts.alerts_waiting += 1;
+        // The publisher takes them at once, into a queue with the same bound.
+        if alerts.left.len() >= self.alerts_max {
+            alerts.left.pop_front();
+            alerts.drop_one();
         }
-        letters.alerts.push_back(Letter { topic, payload });
-        drop(letters);
-        self.shared.1.notify_one();
+        alerts.left.push_back(Letter {
+            topic,
+            payload,
+            is_retained: true,
+            handle: ALERT,
+        });
+        drop(alerts);
+        self.waker.wake();
     }
 
-    /// What became of the letters so far.
+    /// What became of the alerts so far.
     pub fn counts(&self) -> OutboxCounts {
-        let letters = self.letters();
-        OutboxCounts {
-            alerts_waiting: letters.alerts.len() as u64,
-            ..letters.counts
-        }
+        self.alerts().counts
     }
 
-    fn letters(&self) -> MutexGuard<'_, Letters> {
-        let (letters, _) = &*self.shared;
-        letters.lock().unwrap_or_else(PoisonError::into_inner)
+    fn alerts(&self) -> MutexGuard<'_, Alerts> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Alerts {
+    fn drop_one(&mut self) {
+        self.counts.alerts_dropped += 1;
+        self.counts.alerts_waiting -= 1;
     }
 }
 
@@ -126,22 +130,16 @@ impl Publisher {
     /// Starts publishing what is left in `outbox` until the shutdown.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If the system gives no thread, or a setting is too long for MQTT.
     pub fn start(
         settings: PublisherSettings,
         outbox: Outbox,
         shutdown: Shutdown,
-    ) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+    ) -> anyhow::Result<Self> {
+        let mut publishing = Publishing::new(settings, outbox)?;
         let thread = std::thread::Builder::new()
             .name("publisher".into())
-            .spawn(move || {
-                runtime.block_on(publish(&settings, &outbox, shutdown));
-                // Dropped, it would wait for a name that is being resolved.
-                runtime.shutdown_background();
-            })?;
+            .spawn(move || publishing.run(&shutdown))?;
         Ok(Self { thread })
     }
 
@@ -158,218 +156,167 @@ impl Publisher {
     }
 }
 
-async fn publish(settings: &PublisherSettings, outbox: &Outbox, mut shutdown: Shutdown) {
-    let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
-    let mut last_reason = String::new();
-    while !shutdown.is_requested() {
-        let mut session = Session::new(settings, outbox, &mut backoff);
-        let Err(error) = session.run(&mut shutdown).await else {
-            return;
-        };
-        let mut reason = format!("{error:#}");
-        let was_connected = session.is_connected;
-        drop(session);
-        if backoff.is_young() {
-            reason += &settings.broker.hint_of_a_quick_loss();
-        } else if was_connected {
-            last_reason.clear();
-        }
-        // A broker that stays away is reported once, not at every try.
-        if reason != last_reason {
-            let broker = settings.broker.name();
-            tracing::warn!("broker {broker}: {reason}; alerts wait, trying again");
-            last_reason = reason;
-        }
-        tokio::select! {
-            () = sleep(backoff.handle_down()) => {}
-            () = shutdown.requested() => {}
-        }
+struct Publishing {
+    endpoint: Endpoint,
+    desk: Desk,
+}
+
+/// What the publisher does with what the client tells.
+struct Desk {
+    settings: PublisherSettings,
+    outbox: Outbox,
+    /// Told once, not at every try.
+    last_reason: String,
+    was_up: bool,
+    last_refusal: String,
+}
+
+impl Publishing {
+    fn new(settings: PublisherSettings, outbox: Outbox) -> anyhow::Result<Self> {
+        let status = |payload: &str| letter(&settings.status_topic, payload);
+        let commands = settings.commands.topic();
+        let client = Client::new(ClientSettings {
+            will: Some(Will {
+                topic: settings.status_topic.clone(),
+                payload: settings.offline.clone(),
+            }),
+            subscriptions: commands.into_iter().map(|topic| (topic, 1)).collect(),
+            greeting: Some(status(&settings.online)),
+            letters_max: outbox.alerts_max,
+            ..settings.broker.client_settings()
+        })?;
+        Ok(Self {
+            endpoint: settings.broker.endpoint(client),
+            desk: Desk {
+                settings,
+                outbox,
+                last_reason: String::new(),
+                was_up: false,
+                last_refusal: String::new(),
+            },
+        })
     }
-}
 
-/// One connection's worth of publishing.
-struct Session<'a> {
-    settings: &'a PublisherSettings,
-    outbox: &'a Outbox,
-    connection: Connection,
-    backoff: &'a mut Backoff,
-    is_connected: bool,
-    /// What was handed over at QoS 1 and not acknowledged, in order.
-    unacknowledged: VecDeque<Handed>,
-}
-
-/// A QoS 1 message with the connection.
-struct Handed {
-    /// Known once it was sent.
-    packet_id: Option<u16>,
-    is_alert: bool,
-    is_acknowledged: bool,
-}
-
-impl<'a> Session<'a> {
-    fn new(settings: &'a PublisherSettings, outbox: &'a Outbox, backoff: &'a mut Backoff) -> Self {
-        outbox.letters().handed = 0;
-        let will = Will {
-            topic: settings.status_topic.clone(),
-            payload: settings.offline.clone(),
-        };
-        Self {
-            connection: settings.broker.connect(Some(&will)),
-            settings,
-            outbox,
-            backoff,
-            is_connected: false,
-            unacknowledged: VecDeque::new(),
+    fn run(&mut self, shutdown: &Shutdown) {
+        while !shutdown.is_requested() {
+            self.turn();
+        }
+        let settings = &self.desk.settings;
+        let stopped = letter(&settings.status_topic, &settings.stopped);
+        self.take_in();
+        self.endpoint.leave(Some(stopped), GOODBYE);
+        while !self.endpoint.client().is_gone() {
+            self.turn();
         }
     }
 
-    /// Publishes until the shutdown, and says goodbye.
-    async fn run(&mut self, shutdown: &mut Shutdown) -> anyhow::Result<()> {
-        loop {
-            let event = tokio::select! {
-                event = self.connection.poll() => event?,
-                () = self.outbox.shared.1.notified() => Event::Other,
-                () = shutdown.requested() => return self.say_goodbye().await,
-            };
-            self.handle_event(&event);
-        }
-    }
-
-    fn handle_event(&mut self, event: &Event) {
-        match event {
-            Event::Connected => {
-                tracing::info!("connected to broker {}", self.settings.broker.name());
-                self.is_connected = true;
-                self.backoff.handle_up();
-                self.outbox.letters().counts.connects += 1;
-                self.hand_over_status(&self.settings.online);
-                self.subscribe();
-            }
-            Event::Sent(id) => {
-                let mut handed = self.unacknowledged.iter_mut();
-                if let Some(handed) = handed.find(|h| h.packet_id.is_none()) {
-                    handed.packet_id = Some(*id);
+    fn turn(&mut self) {
+        let Self { endpoint, desk } = self;
+        endpoint.wait(Some(&desk.outbox.waker), SHUTDOWN_POLL);
+        endpoint.fill();
+        while let Some(event) = endpoint.poll_event() {
+            if let Some(Reply { topic, payload }) = desk.handle(event) {
+                let published = endpoint.client().publish(&[&topic], payload.as_bytes());
+                // Whoever asked asks again.
+                if let Err(error) = published {
+                    tracing::warn!("an answer on {topic} is lost: {error}");
                 }
             }
-            Event::Acknowledged(id) => self.handle_acknowledged(*id),
-            Event::Message {
-                is_retained: true,
+        }
+        self.take_in();
+    }
+
+    /// Hands on what was left, one by one: whoever leaves more never waits long.
+    fn take_in(&mut self) {
+        let outbox = &self.desk.outbox;
+        outbox.waker.clear();
+        loop {
+            let left = outbox.alerts().left.pop_front();
+            let Some(alert) = left else { return };
+            if self.endpoint.client().post(alert).is_some() {
+                outbox.alerts().drop_one();
+            }
+        }
+    }
+}
+
+impl Desk {
+    /// Handles one event; what a command is answered with.
+    fn handle(&mut self, event: ClientEvent<'_>) -> Option<Reply> {
+        match event {
+            ClientEvent::Up => {
+                tracing::info!("connected to broker {}", self.settings.broker.name());
+                self.was_up = true;
+                self.outbox.alerts().counts.connects += 1;
+            }
+            ClientEvent::SubscriptionRefused { filter, reason, .. } => tracing::warn!(
+                "the broker refuses the subscription to {filter}: {reason}; \
+                 commands for nodes do not arrive"
+            ),
+            ClientEvent::Message {
                 topic,
+                is_retained: true,
                 ..
             } => tracing::warn!(
                 "{topic}: the broker keeps a command, which may be older than others: not taken"
             ),
-            Event::Message { payload, .. } => self.handle_command(payload),
-            Event::Subscribed { is_granted: false } => {
-                tracing::warn!("the broker refuses `cmd/node`: commands for nodes do not arrive");
+            ClientEvent::Message { payload, .. } => return self.settings.commands.handle(payload),
+            ClientEvent::Oversize { bytes } => {
+                tracing::warn!("a command for a node of {bytes} bytes is not taken");
             }
-            Event::Subscribed { is_granted: true } | Event::Other => {}
-        }
-        if self.is_connected {
-            self.hand_over();
-        }
-    }
-
-    /// A new connection has room for its first requests.
-    fn subscribe(&self) {
-        if let Some(topic) = self.settings.commands.topic()
-            && self.connection.subscribe(&topic, 1).is_err()
-        {
-            tracing::warn!("no room to subscribe to {topic}: commands for nodes do not arrive");
-        }
-    }
-
-    /// An answer that finds no room is lost: whoever asked asks again.
-    fn handle_command(&self, payload: &[u8]) {
-        if let Some(Reply { topic, payload }) = self.settings.commands.handle(payload) {
-            let delivery = Delivery::AtMostOnce;
-            let published = self
-                .connection
-                .publish(&topic, delivery, false, payload.as_bytes());
-            if published.is_err() {
-                tracing::warn!("no room for an answer on {topic}");
+            ClientEvent::Published { handle } => self.handle_answered(handle, |counts| {
+                counts.alerts_published += 1;
+            }),
+            ClientEvent::Refused {
+                handle,
+                topic,
+                reason,
+                ..
+            } => {
+                self.handle_answered(handle, |counts| counts.alerts_refused += 1);
+                self.tell_refusal(format!("the broker refuses {topic}: {reason}"));
             }
+            ClientEvent::Down { why, is_young, .. } => self.tell_down(&why, is_young),
+        }
+        None
+    }
+
+    fn handle_answered(&self, handle: u64, count: impl FnOnce(&mut OutboxCounts)) {
+        if handle == ALERT {
+            let counts = &mut self.outbox.alerts().counts;
+            counts.alerts_waiting -= 1;
+            count(counts);
         }
     }
 
-    /// Acknowledgements may come out of order, letters leave in order.
-    fn handle_acknowledged(&mut self, id: u16) {
-        let mut handed = self.unacknowledged.iter_mut();
-        if let Some(handed) = handed.find(|h| h.packet_id == Some(id) && !h.is_acknowledged) {
-            handed.is_acknowledged = true;
-        }
-        while self
-            .unacknowledged
-            .front()
-            .is_some_and(|h| h.is_acknowledged)
-        {
-            let is_alert = self.unacknowledged.pop_front().is_some_and(|h| h.is_alert);
-            if is_alert {
-                let mut letters = self.outbox.letters();
-                letters.alerts.pop_front();
-                letters.handed -= 1;
-                letters.counts.alerts_published += 1;
-            }
+    fn tell_refusal(&mut self, refusal: String) {
+        if refusal != self.last_refusal {
+            tracing::warn!("{refusal}; it is not sent again");
+            self.last_refusal = refusal;
         }
     }
 
-    fn hand_over_status(&mut self, payload: &str) {
-        let topic = &self.settings.status_topic;
-        let delivery = Delivery::AtLeastOnce;
-        if self
-            .connection
-            .publish(topic, delivery, true, payload.as_bytes())
-            .is_ok()
-        {
-            self.expect_acknowledgement(false);
+    fn tell_down(&mut self, why: &Down, is_young: bool) {
+        let mut reason = why.to_string();
+        if is_young {
+            reason += &self.settings.broker.hint_of_a_quick_loss();
+        } else if self.was_up {
+            self.last_reason.clear();
+        }
+        self.was_up = false;
+        if reason != self.last_reason {
+            let broker = self.settings.broker.name();
+            tracing::warn!("broker {broker}: {reason}; alerts wait, trying again");
+            self.last_reason = reason;
         }
     }
+}
 
-    fn expect_acknowledgement(&mut self, is_alert: bool) {
-        self.unacknowledged.push_back(Handed {
-            packet_id: None,
-            is_alert,
-            is_acknowledged: false,
-        });
-    }
-
-    /// Hands over what waits, alerts first, as far as the connection takes it.
-    fn hand_over(&mut self) {
-        let outbox = self.outbox;
-        let mut letters = outbox.letters();
-        while let Some(Letter { topic, payload }) = letters.alerts.get(letters.handed) {
-            let delivery = Delivery::AtLeastOnce;
-            if self
-                .connection
-                .publish(topic, delivery, true, payload)
-                .is_err()
-            {
-                return;
-            }
-            letters.handed += 1;
-            self.expect_acknowledgement(true);
-        }
-    }
-
-    /// Waits a moment for the last acknowledgements, then leaves `stopped`.
-    async fn say_goodbye(&mut self) -> anyhow::Result<()> {
-        if !self.is_connected {
-            return Ok(());
-        }
-        let until = Instant::now() + GOODBYE;
-        self.hand_over_status(&self.settings.stopped);
-        self.hand_over();
-        while !self.unacknowledged.is_empty() {
-            match timeout_at(until, self.connection.poll()).await {
-                Ok(event) => self.handle_event(&event?),
-                Err(_) => break,
-            }
-        }
-        if self.connection.disconnect().is_ok() {
-            // The loop ends with an error once the goodbye has been sent.
-            let last = async { while self.connection.poll().await.is_ok() {} };
-            timeout(Duration::from_millis(100), last).await.ok();
-        }
-        Ok(())
+fn letter(topic: &str, payload: &str) -> Letter {
+    Letter {
+        topic: topic.to_owned(),
+        payload: payload.as_bytes().to_vec(),
+        is_retained: true,
+        handle: STATUS,
     }
 }
