@@ -4,9 +4,11 @@
 //! `echo <host:port> [3.1.1|5]`. Use it as any gateway under the load
 //! generator; it runs until the broker is gone.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hark_mqtt::{Event, Link, Protocol, Session, Settings};
+use hark_mqtt::{
+    Address, Client, ClientEvent, ClientSettings, Endpoint, Protocol, Settings, Unpublished,
+};
 
 /// As large as a socket's buffer gets, so that a busy moment is one read.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -26,37 +28,39 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         keep_alive_s: 30,
         packet_bytes_max: 64 * 1024,
     };
-    let mut session = Session::new(&settings, BUFFER_BYTES, BUFFER_BYTES)?;
-    session.subscribe(&[("sensors/+", 0)])?;
-    let link = Link::connect(&address, session, Duration::from_secs(5))?;
-    echo(link)
+    let client = Client::new(ClientSettings {
+        subscriptions: vec![("sensors/+".to_owned(), 0)],
+        needs_every_subscription: true,
+        read_buffer_bytes: BUFFER_BYTES,
+        write_buffer_bytes: BUFFER_BYTES,
+        ..ClientSettings::new(settings)
+    })?;
+    let (host, port) = address.rsplit_once(':').ok_or("the address has no port")?;
+    let address = Address {
+        host: host.to_owned(),
+        port: port.parse()?,
+    };
+    echo(Endpoint::new(client, address))
 }
 
-fn echo(mut link: Link) -> Result<(), Box<dyn std::error::Error>> {
-    let start = Instant::now();
+fn echo(mut link: Endpoint) -> Result<(), Box<dyn std::error::Error>> {
     let mut answer = Answer::default();
     loop {
-        let is_written = link.flush()?;
         // Waiting costs less than a read in vain, and under load it returns
         // at once.
-        link.wait(true, !is_written, Duration::from_secs(1))?;
-        link.fill()?;
-        let now_ms = u64::try_from(start.elapsed().as_millis())?;
-        link.session().handle_time(now_ms)?;
-        while let Some(event) = link.session().poll_event()? {
+        link.wait(None, Duration::from_secs(1));
+        link.fill();
+        while let Some(event) = link.poll_event() {
             match event {
-                Event::Message { topic, payload } if answer.set(topic, payload) => {}
-                Event::Subscribed { is_granted: false } => return Err("not granted".into()),
+                ClientEvent::Message { topic, payload, .. } if answer.set(topic, payload) => {}
+                ClientEvent::Down { why, .. } => return Err(why.to_string().into()),
                 _ => continue,
             }
             let Answer { sensor, payload } = &answer;
-            while link
-                .session()
-                .publish(&["verdict/", sensor], payload)
-                .is_err()
+            while let Err(Unpublished::Full(_)) =
+                link.client().publish(&["verdict/", sensor], payload)
             {
-                link.wait(false, true, Duration::from_secs(1))?;
-                link.flush()?;
+                link.wait(None, Duration::from_secs(1));
             }
         }
     }

@@ -30,7 +30,7 @@ const DISCONNECT: [u8; 2] = [0xE0, 0];
 ///
 /// The caller moves bytes: from the socket into [`read_space`](Self::read_space)
 /// and from [`output`](Self::output) to the socket, and asks for every event in
-/// between. See [`Link`](crate::Link) for a driver and an example.
+/// between. [`Client`](crate::Client) is its driver.
 pub struct Session {
     protocol: Protocol,
     packet_bytes_max: usize,

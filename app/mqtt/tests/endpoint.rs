@@ -152,6 +152,24 @@ fn a_broker_that_comes_back_gets_what_waited() {
     assert_eq!(&told[told.len() - 2..], ["Up", "Published { handle: 1 }"]);
 }
 
+#[test]
+fn an_idle_connection_outlives_its_keep_alive() {
+    let Some(broker) = Mosquitto::start("allow_anonymous true") else {
+        return;
+    };
+    let mut settings = named(Protocol::V311, "one");
+    settings.session.keep_alive_s = 1;
+    let mut one = endpoint(broker.port(), settings);
+    drive(&mut one, 1);
+    // The broker drops a silent client after one and a half of them.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(3) {
+        one.wait(None, TURN);
+        one.fill();
+        assert_eq!(one.poll_event(), None);
+    }
+}
+
 /// The broker's end of the next connection, after CONNECT and CONNACK.
 fn accept(listener: &TcpListener, endpoint: &mut Endpoint) -> TcpStream {
     listener.set_nonblocking(true).unwrap();

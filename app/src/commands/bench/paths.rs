@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow, ensure};
 use hark_config::{Config, ConfigErrors};
 use hark_hal::Pty;
 use hark_links::{MemoryFeed, SEQUENCE_FIRST, wait_until};
-use hark_mqtt::{Link, Protocol, Session, Settings};
+use hark_mqtt::{Address, Client, ClientEvent, ClientSettings, Endpoint, Protocol, Settings};
 use hark_serve::Feed;
 use hark_serve::bundle::Rungs;
 use hark_serve::hot_path::histogram;
@@ -300,7 +300,7 @@ fn measure_mqtt(load: &Load, broker: Option<&(String, u16)>) -> anyhow::Result<M
         config.broker.listen = address.parse()?;
         config.mqtt.protocol = hark_config::Protocol::V311;
     }
-    let mut link: Option<Link> = None;
+    let mut link: Option<Endpoint> = None;
     let writer = std::cell::RefCell::new(&mut link);
     let ready = || {
         let settings = Settings {
@@ -310,12 +310,19 @@ fn measure_mqtt(load: &Load, broker: Option<&(String, u16)>) -> anyhow::Result<M
             keep_alive_s: 60,
             packet_bytes_max: BUFFER_BYTES,
         };
-        let session = Session::new(&settings, BUFFER_BYTES, BUFFER_BYTES)?;
-        let mut made = Link::connect(&address, session, Duration::from_secs(5))?;
-        made.flush()?;
-        made.wait(true, false, Duration::from_secs(5))?;
-        made.fill()?;
-        while made.session().poll_event()?.is_some() {}
+        let client = Client::new(ClientSettings {
+            write_buffer_bytes: BUFFER_BYTES,
+            ..ClientSettings::new(settings)
+        })?;
+        let host = host.clone();
+        let mut made = Endpoint::new(client, Address { host, port });
+        let until = Instant::now() + Duration::from_secs(5);
+        while !made.client().is_up() {
+            anyhow::ensure!(Instant::now() < until, "no connection to {address}");
+            made.wait(None, Duration::from_millis(50));
+            made.fill();
+            while made.poll_event().is_some() {}
+        }
         // The other side subscribes at the same time.
         std::thread::sleep(Duration::from_millis(300));
         **writer.borrow_mut() = Some(made);
@@ -330,17 +337,22 @@ fn measure_mqtt(load: &Load, broker: Option<&(String, u16)>) -> anyhow::Result<M
         let mut writer = writer.borrow_mut();
         let link = writer.as_mut().ok_or_else(|| anyhow!("connected before"))?;
         while link
-            .session()
+            .client()
             .publish(&["bench/", &topics[sensor]], payload)
             .is_err()
         {
-            link.wait(false, true, Duration::from_secs(1))?;
-            link.flush()?;
+            link.wait(None, Duration::from_secs(1));
+            link.fill();
+            while let Some(event) = link.poll_event() {
+                if let ClientEvent::Down { why, .. } = event {
+                    anyhow::bail!("{address}: {why}");
+                }
+            }
         }
         unwritten += 1;
         if is_paced || unwritten == 64 {
             unwritten = 0;
-            link.flush()?;
+            link.flush();
         }
         Ok(())
     })
