@@ -17,7 +17,7 @@ mod dispatch;
 mod float32;
 mod int8;
 mod node;
-mod step;
+mod operation;
 mod tensor;
 
 use tract_onnx::pb;
@@ -27,7 +27,7 @@ use crate::infer::{BATCH_MAX, Infer, InferError, check_finite, check_shapes};
 use crate::load::LoadError;
 use crate::manifest::WIDTH_MAX;
 use chain::Link;
-use step::Step;
+use operation::Operation;
 
 /// Weights of one model, padding included: 16 MiB in float32. A chain of more is no
 /// work for a gateway's CPU within a deadline.
@@ -61,7 +61,9 @@ impl DenseModel {
             .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
         let links = chain::read(&model, inputs)?;
         check_widths(&links, inputs, outputs)?;
-        let is_quantized = links.iter().any(|link| matches!(link.step, Step::Round(_)));
+        let is_quantized = links
+            .iter()
+            .any(|link| matches!(link.operation, Operation::Round(_)));
         let kernel = if is_quantized {
             Kernel::Int8(int8::Chain::compile(links)?)
         } else {
@@ -80,23 +82,23 @@ impl DenseModel {
 fn check_widths(links: &[Link], inputs: usize, outputs: usize) -> Result<(), LoadError> {
     let (mut width, mut layers) = (inputs, 0);
     for link in links {
-        match &link.step {
-            Step::Product(product) if product.inputs != width => {
+        match &link.operation {
+            Operation::Product(product) if product.inputs != width => {
                 let found = product.inputs;
                 return Err(link.unfit(format!("takes {found} values, but gets {width}")));
             }
-            Step::Product(product) if product.outputs > WIDTH_MAX => {
+            Operation::Product(product) if product.outputs > WIDTH_MAX => {
                 return Err(link.unfit(format!("gives more than {WIDTH_MAX} values")));
             }
-            Step::Product(product) => {
+            Operation::Product(product) => {
                 width = product.outputs;
                 layers += 1;
             }
-            Step::Add(terms) if terms.len() != 1 && terms.len() != width => {
+            Operation::Add(terms) if terms.len() != 1 && terms.len() != width => {
                 let found = terms.len();
                 return Err(link.unfit(format!("adds {found} values to {width}")));
             }
-            Step::Add(_) | Step::Relu | Step::Round(_) => {}
+            Operation::Add(_) | Operation::Relu | Operation::Round(_) => {}
         }
     }
     if layers == 0 || layers > LAYERS_MAX {

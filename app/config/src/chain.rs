@@ -110,13 +110,13 @@ impl Chain {
         self.errors.extend(errors);
         let inherit = table.remove("inherit");
         self.tables.push(table);
-        let node = inherit?;
-        match node.value {
-            Value::Text(parent) => Some((parent, node.at)),
+        let entry = inherit?;
+        match entry.value {
+            Value::Text(parent) => Some((parent, entry.at)),
             _ => {
                 let message = "must be a string: the path of a file";
                 self.errors
-                    .push(ConfigError::new(&node.at, "inherit", message));
+                    .push(ConfigError::new(&entry.at, "inherit", message));
                 None
             }
         }

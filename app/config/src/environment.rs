@@ -8,7 +8,7 @@
 
 use super::{
     error::{ConfigError, nearest},
-    tree::{self, File, Node, Origin, Table, Value},
+    tree::{self, Entry, File, Origin, Table, Value},
 };
 
 const PREFIX: &str = "HARK_";
@@ -52,7 +52,7 @@ fn apply_one(table: &mut Table, path: &str, text: &str, origin: &Origin) -> Resu
     let inner = descend(table, sections, origin)?;
     let holds_text = matches!(
         inner.get(*key),
-        Some(Node {
+        Some(Entry {
             value: Value::Text(_),
             ..
         })
@@ -64,7 +64,7 @@ fn apply_one(table: &mut Table, path: &str, text: &str, origin: &Origin) -> Resu
     };
     let value = parsed.unwrap_or_else(|| Value::Text(text.to_owned()));
     let (key_at, at) = (origin.clone(), origin.clone());
-    inner.insert((*key).to_owned(), Node { value, key_at, at });
+    inner.insert((*key).to_owned(), Entry { value, key_at, at });
     Ok(())
 }
 
@@ -78,12 +78,12 @@ fn descend<'t>(
     let Some((first, rest)) = sections.split_first() else {
         return Ok(table);
     };
-    let node = table.entry((*first).to_owned()).or_insert_with(|| Node {
+    let entry = table.entry((*first).to_owned()).or_insert_with(|| Entry {
         value: Value::Table(Table::new()),
         key_at: origin.clone(),
         at: origin.clone(),
     });
-    match &mut node.value {
+    match &mut entry.value {
         Value::Table(inner) => descend(inner, rest, origin),
         Value::Array(items) => descend_array(items, first, rest, origin),
         _ => Err(format!("`{first}` is a value, not a section")),
@@ -91,7 +91,7 @@ fn descend<'t>(
 }
 
 fn descend_array<'t>(
-    items: &'t mut [Node],
+    items: &'t mut [Entry],
     name: &str,
     sections: &[&str],
     origin: &Origin,
@@ -103,7 +103,7 @@ fn descend_array<'t>(
         .ok()
         .and_then(|index: usize| items.get_mut(index));
     match item {
-        Some(Node {
+        Some(Entry {
             value: Value::Table(inner),
             ..
         }) => descend(inner, rest, origin),

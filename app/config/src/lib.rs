@@ -165,7 +165,7 @@ impl Config {
     /// is sound.
     pub fn remark(&self, key: &str, message: impl Into<String>) -> ConfigError {
         let nowhere = Origin::of(File::BASE);
-        let at = tree::find(&self.effective, key).map_or(&nowhere, |node| &node.at);
+        let at = tree::find(&self.effective, key).map_or(&nowhere, |entry| &entry.at);
         ConfigError::new(at, key, message)
     }
 

@@ -9,7 +9,7 @@ mod values;
 
 use super::{
     error::{ConfigError, suggestion},
-    tree::{File, Node, Origin, Table, Value},
+    tree::{Entry, File, Origin, Table, Value},
 };
 
 static EMPTY: Table = Table::new();
@@ -54,9 +54,9 @@ impl<'t, 'e> Section<'t, 'e> {
         read: impl FnOnce(&mut Section<'_, '_>) -> T,
     ) -> T {
         let title = format!("[{}]", self.path_of(key));
-        let node = self.get(key);
+        let entry = self.get(key);
         let is_partial = self.is_partial;
-        self.open(node, key, title, is_partial, read)
+        self.open(entry, key, title, is_partial, read)
     }
 
     /// As [`Section::table`], for a table of defaults.
@@ -66,8 +66,8 @@ impl<'t, 'e> Section<'t, 'e> {
         read: impl FnOnce(&mut Section<'_, '_>),
     ) {
         let title = format!("[{}]", self.path_of(key));
-        let node = self.get(key);
-        self.open(node, key, title, true, read);
+        let entry = self.get(key);
+        self.open(entry, key, title, true, read);
     }
 
     /// Reads each table of the array at `key`; `None` for an element that is no table.
@@ -78,12 +78,12 @@ impl<'t, 'e> Section<'t, 'e> {
     ) -> Vec<T> {
         let items = match self.get(key) {
             None => return Vec::new(),
-            Some(Node {
+            Some(Entry {
                 value: Value::Array(items),
                 ..
             }) => items,
-            Some(node) => {
-                self.wrong_type(node, key, &format!("tables, each headed [[{key}]]"));
+            Some(entry) => {
+                self.wrong_type(entry, key, &format!("tables, each headed [[{key}]]"));
                 return Vec::new();
             }
         };
@@ -103,24 +103,24 @@ impl<'t, 'e> Section<'t, 'e> {
 
     fn open<T>(
         &mut self,
-        node: Option<&'t Node>,
+        entry: Option<&'t Entry>,
         key: &str,
         title: String,
         is_partial: bool,
         read: impl FnOnce(&mut Section<'_, '_>) -> T,
     ) -> T {
-        let (table, is_partial) = match node {
-            Some(Node {
+        let (table, is_partial) = match entry {
+            Some(Entry {
                 value: Value::Table(table),
                 ..
             }) => (table, is_partial),
-            Some(node) => {
-                self.wrong_type(node, key, "a table");
+            Some(entry) => {
+                self.wrong_type(entry, key, "a table");
                 (&EMPTY, true)
             }
             None => (&EMPTY, true),
         };
-        let at = node.map_or(self.at, |node| &node.at);
+        let at = entry.map_or(self.at, |entry| &entry.at);
         let path = self.path_of(key);
         let root = Section::root(table, at, self.errors);
         let mut inner = Section {
@@ -142,7 +142,7 @@ impl<'t, 'e> Section<'t, 'e> {
 
     /// Reports that one element of the array at `key` is wrong.
     pub(super) fn wrong_item(&mut self, key: &str, index: usize, message: impl Into<String>) {
-        let item = match self.table.get(key).map(|node| &node.value) {
+        let item = match self.table.get(key).map(|entry| &entry.value) {
             Some(Value::Array(items)) => items.get(index),
             _ => None,
         };
@@ -170,7 +170,7 @@ impl<'t, 'e> Section<'t, 'e> {
 
     /// Where `key` was set, for a message about another key.
     pub(super) fn place_of(&self, key: &str) -> Option<&'t Origin> {
-        self.table.get(key).map(|node| &node.at)
+        self.table.get(key).map(|entry| &entry.at)
     }
 
     /// Whether no file and no variable of the operator's has set `key`.
@@ -180,7 +180,7 @@ impl<'t, 'e> Section<'t, 'e> {
 
     /// Reports the keys that nobody asked for.
     pub(super) fn finish(self) {
-        for (key, node) in self.table {
+        for (key, entry) in self.table {
             if self.takes_any_key || self.asked.contains(&key.as_str()) {
                 continue;
             }
@@ -188,23 +188,23 @@ impl<'t, 'e> Section<'t, 'e> {
             let message = format!("unknown key `{key}` in {}{near}", self.title);
             let path = self.path_of(key);
             self.errors
-                .push(ConfigError::new(&node.key_at, path, message).expecting(&self.asked));
+                .push(ConfigError::new(&entry.key_at, path, message).expecting(&self.asked));
         }
     }
 
-    /// The node at `key`; its absence is reported unless the table is partial.
-    fn get(&mut self, key: &'static str) -> Option<&'t Node> {
+    /// The entry at `key`; its absence is reported unless the table is partial.
+    fn get(&mut self, key: &'static str) -> Option<&'t Entry> {
         self.asked.push(key);
-        let node = self.table.get(key);
-        if node.is_none() && !self.is_partial {
+        let entry = self.table.get(key);
+        if entry.is_none() && !self.is_partial {
             self.wrong(key, format!("missing: {} needs `{key}`", self.title));
         }
-        node
+        entry
     }
 
-    fn wrong_type(&mut self, node: &Node, key: &str, expected: &str) {
-        let message = format!("must be {expected}, found {}", describe(&node.value));
-        let error = ConfigError::new(&node.at, self.path_of(key), message);
+    fn wrong_type(&mut self, entry: &Entry, key: &str, expected: &str) {
+        let message = format!("must be {expected}, found {}", describe(&entry.value));
+        let error = ConfigError::new(&entry.at, self.path_of(key), message);
         self.errors.push(error);
     }
 
@@ -222,7 +222,7 @@ impl<'t, 'e> Section<'t, 'e> {
     }
 }
 
-fn title_of_item(key: &str, index: usize, item: &Node) -> String {
+fn title_of_item(key: &str, index: usize, item: &Entry) -> String {
     let name = match &item.value {
         Value::Table(table) => table.get("name").map(|name| &name.value),
         _ => None,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::tree::{Node, Table, Value};
+use super::tree::{Entry, Table, Value};
 
 /// The column at which the places start, where the keys leave room.
 const PLACE_COLUMN: usize = 40;
@@ -15,17 +15,17 @@ pub(super) fn to_toml(root: &Table) -> String {
 
 /// Writes the plain keys first, then the tables under their headings, as TOML wants it.
 fn write_table(out: &mut String, path: &str, table: &Table) {
-    for (key, node) in table.iter().filter(|(_, node)| !has_heading(node)) {
-        let line = format!("{} = {}", quote_key(key), to_value(&node.value));
-        push_line(out, &format!("{line:<PLACE_COLUMN$} # {}", node.at));
+    for (key, entry) in table.iter().filter(|(_, entry)| !has_heading(entry)) {
+        let line = format!("{} = {}", quote_key(key), to_value(&entry.value));
+        push_line(out, &format!("{line:<PLACE_COLUMN$} # {}", entry.at));
     }
-    for (key, node) in table.iter().filter(|(_, node)| has_heading(node)) {
+    for (key, entry) in table.iter().filter(|(_, entry)| has_heading(entry)) {
         let path = if path.is_empty() {
             quote_key(key)
         } else {
             format!("{path}.{}", quote_key(key))
         };
-        match &node.value {
+        match &entry.value {
             Value::Table(inner) => {
                 // A heading over nothing but headings says nothing.
                 if inner.is_empty() || !inner.values().all(has_heading) {
@@ -39,7 +39,7 @@ fn write_table(out: &mut String, path: &str, table: &Table) {
     }
 }
 
-fn write_tables(out: &mut String, path: &str, items: &[Node]) {
+fn write_tables(out: &mut String, path: &str, items: &[Entry]) {
     for item in items {
         if let Value::Table(inner) = &item.value {
             push_line(out, &format!("\n[[{path}]]"));
@@ -48,8 +48,8 @@ fn write_tables(out: &mut String, path: &str, items: &[Node]) {
     }
 }
 
-fn has_heading(node: &Node) -> bool {
-    match &node.value {
+fn has_heading(entry: &Entry) -> bool {
+    match &entry.value {
         Value::Table(_) => true,
         Value::Array(items) => {
             !items.is_empty()
@@ -75,8 +75,8 @@ fn to_value(value: &Value) -> String {
         }
         Value::Table(table) => {
             let pairs = table.iter();
-            let pairs =
-                pairs.map(|(key, node)| format!("{} = {}", quote_key(key), to_value(&node.value)));
+            let pairs = pairs
+                .map(|(key, entry)| format!("{} = {}", quote_key(key), to_value(&entry.value)));
             format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
         }
     }

@@ -11,7 +11,7 @@ use hark_codec::MappingConfig;
 use super::{
     settings::Protocol,
     topics::{SensorTemplate, TopicPattern},
-    tree::{self, Node, Table, Value},
+    tree::{self, Entry, Table, Value},
 };
 
 mod read;
@@ -172,7 +172,7 @@ pub struct FileLink {
 
 /// Lays each source over the defaults of all and of its kind.
 pub(super) fn apply_defaults(root: &mut Table) {
-    let Some(Node {
+    let Some(Entry {
         value: Value::Table(defaults),
         ..
     }) = root.get("defaults")
@@ -180,15 +180,15 @@ pub(super) fn apply_defaults(root: &mut Table) {
         return;
     };
     let defaults = defaults.clone();
-    let Some(Node {
+    let Some(Entry {
         value: Value::Array(sources),
         ..
     }) = root.get_mut("sources")
     else {
         return;
     };
-    for node in sources {
-        if let Value::Table(own) = &mut node.value {
+    for entry in sources {
+        if let Value::Table(own) = &mut entry.value {
             let own_keys = std::mem::take(own);
             *own = start_of(&own_keys, &defaults);
             tree::merge(own, own_keys);
@@ -197,13 +197,13 @@ pub(super) fn apply_defaults(root: &mut Table) {
 }
 
 fn start_of(own: &Table, defaults: &Table) -> Table {
-    let kind = match own.get("kind").map(|node| &node.value) {
+    let kind = match own.get("kind").map(|entry| &entry.value) {
         Some(Value::Text(kind)) if kind != "all" => kind,
         _ => return Table::new(),
     };
     let mut start = Table::new();
     for table in ["all", kind] {
-        if let Some(Node {
+        if let Some(Entry {
             value: Value::Table(table),
             ..
         }) = defaults.get(table)

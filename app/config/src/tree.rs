@@ -1,7 +1,7 @@
 //! TOML text as a tree in which every value knows where it was written.
 //!
 //! The trees of a chain of files are merged into one before anything is
-//! checked, so each node carries its own [`Origin`]: file, line and column. The
+//! checked, so each entry carries its own [`Origin`]: file, line and column. The
 //! syntax is the `toml` crate's business; what the keys mean is not known here.
 
 use std::{
@@ -88,13 +88,13 @@ impl fmt::Display for Origin {
 
 /// A value, the place of its key and its own place.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub(super) struct Entry {
     pub(super) value: Value,
     pub(super) key_at: Origin,
     pub(super) at: Origin,
 }
 
-pub(super) type Table = BTreeMap<String, Node>;
+pub(super) type Table = BTreeMap<String, Entry>;
 
 #[derive(Clone, Debug)]
 pub(super) enum Value {
@@ -104,7 +104,7 @@ pub(super) enum Value {
     Boolean(bool),
     /// Only kept to say that no key wants one.
     Datetime(String),
-    Array(Vec<Node>),
+    Array(Vec<Entry>),
     Table(Table),
 }
 
@@ -132,27 +132,27 @@ pub(super) fn parse_value(text: &str, origin: &Origin) -> Option<Value> {
 
 /// Lays `over` on `under`: tables key by key, everything else as a whole.
 pub(super) fn merge(under: &mut Table, over: Table) {
-    for (key, node) in over {
-        match (under.get_mut(&key), node) {
+    for (key, entry) in over {
+        match (under.get_mut(&key), entry) {
             (
-                Some(Node {
+                Some(Entry {
                     value: Value::Table(below),
                     ..
                 }),
-                Node {
+                Entry {
                     value: Value::Table(above),
                     ..
                 },
             ) => merge(below, above),
-            (_, node) => {
-                under.insert(key, node);
+            (_, entry) => {
+                under.insert(key, entry);
             }
         }
     }
 }
 
-/// The node at `path`, which is written as in errors: `sources[0].port`.
-pub(super) fn find<'t>(root: &'t Table, path: &str) -> Option<&'t Node> {
+/// The entry at `path`, which is written as in errors: `sources[0].port`.
+pub(super) fn find<'t>(root: &'t Table, path: &str) -> Option<&'t Entry> {
     let (first, rest) = match path.split_once('.') {
         Some((first, rest)) => (first, Some(rest)),
         None => (path, None),
@@ -164,15 +164,15 @@ pub(super) fn find<'t>(root: &'t Table, path: &str) -> Option<&'t Node> {
         Some((key, index)) => (key, Some(index.parse::<usize>().ok()?)),
         None => (first, None),
     };
-    let mut node = root.get(key)?;
+    let mut entry = root.get(key)?;
     if let Some(index) = index {
-        let Value::Array(items) = &node.value else {
+        let Value::Array(items) = &entry.value else {
             return None;
         };
-        node = items.get(index)?;
+        entry = items.get(index)?;
     }
-    match (rest, &node.value) {
-        (None, _) => Some(node),
+    match (rest, &entry.value) {
+        (None, _) => Some(entry),
         (Some(rest), Value::Table(table)) => find(table, rest),
         (Some(_), _) => None,
     }
@@ -205,7 +205,7 @@ impl<'a> Reader<'a> {
                 let key_at = self.origin(key.span().start);
                 let at = self.origin(value.span().start);
                 let value = self.value(value.get_ref(), &at);
-                (key.get_ref().to_string(), Node { value, key_at, at })
+                (key.get_ref().to_string(), Entry { value, key_at, at })
             })
             .collect()
     }
@@ -227,9 +227,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn item(&mut self, item: &toml::Spanned<DeValue<'_>>) -> Node {
+    fn item(&mut self, item: &toml::Spanned<DeValue<'_>>) -> Entry {
         let at = self.origin(item.span().start);
-        Node {
+        Entry {
             value: self.value(item.get_ref(), &at),
             key_at: at.clone(),
             at,

@@ -135,11 +135,11 @@ impl Validator {
             .check_age(schema, clock, reading, now)
             .and_then(|()| self.check_values(schema, reading, now));
         self.missed = self.missed.saturating_add(match step {
-            Step::Skipped(count) => count,
-            Step::Restart => 0,
-            Step::Uncounted => self.missed_by_time(schema, reading, now),
+            Continuity::Skipped(count) => count,
+            Continuity::Restart => 0,
+            Continuity::Uncounted => self.missed_by_time(schema, reading, now),
         });
-        self.is_restart |= step == Step::Restart;
+        self.is_restart |= step == Continuity::Restart;
         self.timestamp_us = reading.timestamp_us;
         self.arrival_us = Some(now.mono_us);
         if let Err(reason) = result {
@@ -295,7 +295,7 @@ impl Validator {
 
 /// What a sequence number says about the readings before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum Continuity {
     /// So many were skipped.
     Skipped(u64),
     /// The count began anew.
@@ -305,19 +305,19 @@ enum Step {
 }
 
 impl SequenceState {
-    fn handle(&mut self, sequence: Option<u64>) -> Result<Step, Rejection> {
+    fn handle(&mut self, sequence: Option<u64>) -> Result<Continuity, Rejection> {
         let Some(sequence) = sequence else {
-            return Ok(Step::Uncounted);
+            return Ok(Continuity::Uncounted);
         };
         let Some(last) = self.last else {
             self.restart_at(sequence);
-            return Ok(Step::Skipped(0));
+            return Ok(Continuity::Skipped(0));
         };
         if sequence > last {
             let ahead = sequence - last;
             if ahead > AHEAD_MAX {
                 self.restart_at(sequence);
-                return Ok(Step::Restart);
+                return Ok(Continuity::Restart);
             }
             self.seen = if ahead < 64 {
                 self.seen << ahead | 1
@@ -326,12 +326,12 @@ impl SequenceState {
             };
             self.last = Some(sequence);
             self.backward_run = 0;
-            return Ok(Step::Skipped(ahead - 1));
+            return Ok(Continuity::Skipped(ahead - 1));
         }
         self.handle_backward(sequence, last - sequence)
     }
 
-    fn handle_backward(&mut self, sequence: u64, behind: u64) -> Result<Step, Rejection> {
+    fn handle_backward(&mut self, sequence: u64, behind: u64) -> Result<Continuity, Rejection> {
         let continues = self.backward.and_then(|b| b.checked_add(1)) == Some(sequence);
         self.backward_run = if continues { self.backward_run + 1 } else { 1 };
         self.backward = Some(sequence);
@@ -343,7 +343,7 @@ impl SequenceState {
         };
         if self.backward_run >= restart_after {
             self.restart_at(sequence);
-            return Ok(Step::Restart);
+            return Ok(Continuity::Restart);
         }
         if is_seen {
             return Err(Rejection::Duplicate);

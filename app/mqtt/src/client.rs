@@ -37,7 +37,7 @@ mod down;
 mod settings;
 
 use crate::backoff::Backoff;
-use crate::session::Step;
+use crate::session::Incoming;
 use crate::{Event, Full, Payload, Session, SessionError, reason};
 use deliveries::Deliveries;
 pub use down::Down;
@@ -395,8 +395,8 @@ impl Client {
                     Some(why) => self.fail(why),
                     None => return None,
                 },
-                Ok(Some(Step::Connected)) => self.handle_taken(),
-                Ok(Some(Step::Subscribed { code })) => {
+                Ok(Some(Incoming::Connected)) => self.handle_taken(),
+                Ok(Some(Incoming::Subscribed { code })) => {
                     if let Some(index) = self.handle_subscribed(code) {
                         return Some(ClientEvent::SubscriptionRefused {
                             filter: &self.subscriptions[index].0,
@@ -405,17 +405,17 @@ impl Client {
                         });
                     }
                 }
-                Ok(Some(Step::Acknowledged { id, code })) => {
+                Ok(Some(Incoming::Acknowledged { id, code })) => {
                     self.deliveries.handle_acknowledged(id, code);
                     if self.deliveries.has_answered() {
                         return self.poll_answered();
                     }
                 }
-                Ok(Some(Step::Oversize { bytes })) => {
+                Ok(Some(Incoming::Oversize { bytes })) => {
                     return Some(ClientEvent::Oversize { bytes });
                 }
-                Ok(Some(Step::Other)) => {}
-                Ok(Some(Step::Message(place))) => {
+                Ok(Some(Incoming::Other)) => {}
+                Ok(Some(Incoming::Message(place))) => {
                     let is_retained = place.is_retained;
                     // A topic that is no text ends the session, which says so
                     // at the next call: see `has_more`.

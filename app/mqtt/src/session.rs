@@ -54,7 +54,7 @@ pub struct Session {
 }
 
 /// An event whose bytes are still a place in the input.
-pub(crate) enum Step {
+pub(crate) enum Incoming {
     Connected,
     Subscribed { code: u8 },
     Acknowledged { id: u16, code: u8 },
@@ -189,18 +189,18 @@ impl Session {
     pub fn poll_event(&mut self) -> Result<Option<Event<'_>>, SessionError> {
         Ok(match self.poll_step()? {
             None => None,
-            Some(Step::Message(place)) => Some(self.message(place)?),
-            Some(Step::Connected) => Some(Event::Connected),
-            Some(Step::Subscribed { code }) => Some(Event::Subscribed {
+            Some(Incoming::Message(place)) => Some(self.message(place)?),
+            Some(Incoming::Connected) => Some(Event::Connected),
+            Some(Incoming::Subscribed { code }) => Some(Event::Subscribed {
                 is_granted: !reason::is_refusal(code),
             }),
-            Some(Step::Oversize { bytes }) => Some(Event::Oversize { bytes }),
-            Some(Step::Acknowledged { .. } | Step::Other) => Some(Event::Other),
+            Some(Incoming::Oversize { bytes }) => Some(Event::Oversize { bytes }),
+            Some(Incoming::Acknowledged { .. } | Incoming::Other) => Some(Event::Other),
         })
     }
 
     /// As [`poll_event`](Self::poll_event), but a message stays where it is.
-    pub(crate) fn poll_step(&mut self) -> Result<Option<Step>, SessionError> {
+    pub(crate) fn poll_step(&mut self) -> Result<Option<Incoming>, SessionError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
@@ -243,7 +243,7 @@ impl Session {
     }
 
     /// Publishes at QoS 1; the packet's identifier, which comes back with
-    /// [`Step::Acknowledged`].
+    /// [`Incoming::Acknowledged`].
     ///
     /// # Panics
     /// Without [room](Self::has_room_at_least_once) for it.
@@ -371,7 +371,7 @@ impl Session {
         let _ = self.output.push(&DISCONNECT);
     }
 
-    fn step(&mut self) -> Result<Option<Step>, SessionError> {
+    fn step(&mut self) -> Result<Option<Incoming>, SessionError> {
         self.is_blocked = false;
         if self.skip.is_some() {
             return self.skip_on();
@@ -401,7 +401,7 @@ impl Session {
         at: u64,
         header: Header,
         packet: Packet,
-    ) -> Result<Option<Step>, SessionError> {
+    ) -> Result<Option<Incoming>, SessionError> {
         let step = match packet {
             Packet::ConnAck { code, limits } => self.connected(code, limits)?,
             Packet::Publish {
@@ -416,20 +416,20 @@ impl Session {
                 };
                 if is_new {
                     let body = self.input.consume(header.packet_len()).start + header.len;
-                    return Ok(Some(Step::Message(Place {
+                    return Ok(Some(Incoming::Message(Place {
                         at,
                         topic: body + topic.start..body + topic.end,
                         payload: body + payload.start..body + payload.end,
                         is_retained,
                     })));
                 }
-                Step::Other
+                Incoming::Other
             }
             Packet::PubAck { id, code } => {
                 if !self.published_ids.remove(id) {
                     return Err(malformed(header.kind, at, NEVER_SENT));
                 }
-                Step::Acknowledged { id, code }
+                Incoming::Acknowledged { id, code }
             }
             Packet::PubRel { id } => {
                 if !self.has_room() {
@@ -437,10 +437,10 @@ impl Session {
                 }
                 self.received_ids.remove(id);
                 self.push_acknowledgement(PUBCOMP, id);
-                Step::Other
+                Incoming::Other
             }
             Packet::SubAck { id, codes } => return self.subscribed(at, header, id, codes),
-            Packet::PingResp => Step::Other,
+            Packet::PingResp => Incoming::Other,
             Packet::Disconnect { code } => {
                 let reason = reason::of_reason_code(code);
                 return Err(SessionError::Disconnected { code, reason });
@@ -450,7 +450,7 @@ impl Session {
         Ok(Some(step))
     }
 
-    fn connected(&mut self, code: u8, limits: Limits) -> Result<Step, SessionError> {
+    fn connected(&mut self, code: u8, limits: Limits) -> Result<Incoming, SessionError> {
         if code != 0 {
             let reason = reason::of_refusal(self.protocol, code);
             return Err(SessionError::Refused { code, reason });
@@ -461,7 +461,7 @@ impl Session {
         self.published_ids.set_max(limits.receive_max);
         self.limits = limits;
         self.is_connected = true;
-        Ok(Step::Connected)
+        Ok(Incoming::Connected)
     }
 
     /// Tells one code of the SUBACK in front, and consumes it with the last.
@@ -471,14 +471,14 @@ impl Session {
         header: Header,
         id: u16,
         codes: Range<usize>,
-    ) -> Result<Option<Step>, SessionError> {
+    ) -> Result<Option<Incoming>, SessionError> {
         let refuse = |what| malformed(header.kind, at, what);
         let index = self.subscribes.code(id, codes.len()).map_err(refuse)?;
         let code = self.input.unread()[header.len + codes.start + index];
         if self.subscribes.handle_told(id, codes.len()) {
             self.input.consume(header.packet_len());
         }
-        Ok(Some(Step::Subscribed { code }))
+        Ok(Some(Incoming::Subscribed { code }))
     }
 
     /// Acknowledges a message; whether it is new, or `None` without room.
@@ -510,7 +510,7 @@ impl Session {
     }
 
     /// Skips a message that is too large, as soon as its length is known.
-    fn begin_skip(&mut self, header: Header) -> Result<Option<Step>, SessionError> {
+    fn begin_skip(&mut self, header: Header) -> Result<Option<Incoming>, SessionError> {
         let at = self.input.consumed();
         let refuse = |what| malformed(header.kind, at, what);
         if header.kind != PUBLISH {
@@ -528,7 +528,7 @@ impl Session {
         self.skip_on()
     }
 
-    fn skip_on(&mut self) -> Result<Option<Step>, SessionError> {
+    fn skip_on(&mut self) -> Result<Option<Incoming>, SessionError> {
         let Some(skip) = &mut self.skip else {
             return Ok(None);
         };
@@ -543,9 +543,9 @@ impl Session {
         };
         self.skip = None;
         Ok(Some(if is_new {
-            Step::Oversize { bytes }
+            Incoming::Oversize { bytes }
         } else {
-            Step::Other
+            Incoming::Other
         }))
     }
 }

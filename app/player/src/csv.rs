@@ -1,7 +1,7 @@
 //! The recording: readings with what was wrong with the machine at the time.
 
 use super::text::{append, csv_header, write_cells};
-use super::{Counts, SHUTDOWN_POLL, Schedule, Step};
+use super::{Counts, Due, SHUTDOWN_POLL, Schedule};
 use hark_rig::{Fault, RigReading};
 use hark_threads::shutdown::Shutdown;
 use std::io::{self, Write};
@@ -28,7 +28,7 @@ pub fn write_csv(
     writeln!(out, "{}", csv_header(&["label", "severity"]))?;
     while !shutdown.is_requested() {
         match schedule.poll(start.elapsed()) {
-            Step::Play(reading) => {
+            Due::Play(reading) => {
                 on_reading(&reading);
                 counts.readings += 1;
                 if !reading.sent {
@@ -40,11 +40,11 @@ pub fn write_csv(
                 out.write_all(&line)?;
                 counts.sent += 1;
             }
-            Step::Wait(wait) => {
+            Due::Wait(wait) => {
                 out.flush()?;
                 std::thread::sleep(wait.min(SHUTDOWN_POLL));
             }
-            Step::End => break,
+            Due::End => break,
         }
     }
     out.flush()?;

@@ -24,7 +24,7 @@ pub use encoding::Encoding;
 pub use mqtt::{Publication, play_mqtt};
 pub use node::{Node, NodeNameTooLong};
 pub use pty::play_pty;
-pub use schedule::{InvalidSpeed, Pace, SPEED_MAX, SPEED_MIN, Schedule, Step};
+pub use schedule::{Due, InvalidSpeed, Pace, SPEED_MAX, SPEED_MIN, Schedule};
 pub use text::TextFormat;
 
 use serde::Serialize;

@@ -9,7 +9,7 @@
 //! is sent on every connection and every ten seconds of simulated time.
 
 use super::encoding::Beat;
-use super::{Counts, Encoding, SHUTDOWN_POLL, Schedule, Step};
+use super::{Counts, Due, Encoding, SHUTDOWN_POLL, Schedule};
 use hark_mqtt::{Client, ClientEvent, ClientSettings, Endpoint, Letter};
 use hark_outlet::mqtt::{Broker, Delivery};
 use hark_rig::RigReading;
@@ -196,12 +196,12 @@ impl<'a> Player<'a> {
     ) -> Option<Duration> {
         while !self.is_patient || self.letters.len() + client.waiting() < LETTERS_MAX {
             match schedule.poll(elapsed) {
-                Step::Play(reading) => {
+                Due::Play(reading) => {
                     on_reading(&reading);
                     self.take(client, &reading);
                 }
-                Step::Wait(wait) => return Some(wait),
-                Step::End => return None,
+                Due::Wait(wait) => return Some(wait),
+                Due::End => return None,
             }
         }
         Some(IDLE)

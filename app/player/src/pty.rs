@@ -6,7 +6,7 @@
 //! greeting asks for it with a `Config`.
 
 use super::encoding::{Beat, frame};
-use super::{Counts, Encoding, SHUTDOWN_POLL, Schedule, Step};
+use super::{Counts, Due, Encoding, SHUTDOWN_POLL, Schedule};
 use hark_hal::Pty;
 use hark_rig::RigReading;
 use hark_threads::shutdown::Shutdown;
@@ -42,7 +42,7 @@ pub fn play_pty(
             continue;
         }
         match schedule.poll(start.elapsed()) {
-            Step::Play(reading) => {
+            Due::Play(reading) => {
                 on_reading(&reading);
                 line.listen(Duration::ZERO)?;
                 if beat.is_due(reading.time_us) {
@@ -50,8 +50,8 @@ pub fn play_pty(
                 }
                 line.play(&reading, &mut counts)?;
             }
-            Step::Wait(wait) => line.listen(wait.min(SHUTDOWN_POLL))?,
-            Step::End => break,
+            Due::Wait(wait) => line.listen(wait.min(SHUTDOWN_POLL))?,
+            Due::End => break,
         }
     }
     Ok(counts)

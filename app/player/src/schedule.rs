@@ -71,7 +71,7 @@ impl FromStr for Pace {
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Step {
+pub enum Due {
     /// This reading is due.
     Play(RigReading),
     /// Nothing is due for this long; never zero.
@@ -105,19 +105,19 @@ impl Schedule {
     }
 
     /// What to do when the start was `elapsed` ago.
-    pub fn poll(&mut self, elapsed: Duration) -> Step {
+    pub fn poll(&mut self, elapsed: Duration) -> Due {
         let Some(next) = self.rig.peek() else {
-            return Step::End;
+            return Due::End;
         };
         let is_after = |end| Duration::from_micros(next.time_us) >= end;
         if self.end.is_some_and(is_after) {
-            return Step::End;
+            return Due::End;
         }
         let wait = self.pace.due_after(next.time_us).saturating_sub(elapsed);
         if wait.is_zero() {
-            self.rig.next().map_or(Step::End, Step::Play)
+            self.rig.next().map_or(Due::End, Due::Play)
         } else {
-            Step::Wait(wait)
+            Due::Wait(wait)
         }
     }
 }

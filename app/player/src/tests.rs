@@ -34,9 +34,9 @@ fn schedule(fault: &str, speed: f64, end_s: u64) -> Schedule {
 /// wait in µs; `None` at the end.
 fn poll(schedule: &mut Schedule, elapsed_us: u64) -> Option<Result<u64, u64>> {
     match schedule.poll(Duration::from_micros(elapsed_us)) {
-        Step::Play(reading) => Some(Ok(reading.sequence)),
-        Step::Wait(wait) => Some(Err(u64::try_from(wait.as_micros()).unwrap())),
-        Step::End => None,
+        Due::Play(reading) => Some(Ok(reading.sequence)),
+        Due::Wait(wait) => Some(Err(u64::try_from(wait.as_micros()).unwrap())),
+        Due::End => None,
     }
 }
 

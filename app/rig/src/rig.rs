@@ -6,7 +6,7 @@ use crate::instruments::{CHANNELS, Instruments, quantise};
 use crate::machine::{Damage, Machine};
 use crate::mains::Mains;
 use crate::schedule::Active;
-use crate::transmission::{Link, StuckSensor};
+use crate::transmission::{StuckSensor, Uplink};
 use crate::valve::LoadProfile;
 use crate::vibration::{Condition, SAMPLE_HZ, Synthesizer};
 use alloc::vec::Vec;
@@ -101,7 +101,7 @@ pub struct Rig {
     vibration: Synthesizer,
     instruments: Instruments,
     stuck: StuckSensor,
-    link: Link,
+    uplink: Uplink,
     last: Option<[f64; CHANNELS.len()]>,
 }
 
@@ -123,7 +123,7 @@ impl Rig {
             vibration: Synthesizer::new(seed),
             instruments: Instruments::new(seed),
             stuck: StuckSensor::new(seed),
-            link: Link::new(seed),
+            uplink: Uplink::new(seed),
             last: None,
             config,
         })
@@ -187,7 +187,7 @@ impl Iterator for Rig {
             values: quantise(values),
             label: active.latest.map(|(fault, _)| fault),
             severity: active.latest.map_or(0.0, |(_, severity)| severity as f32),
-            sent: self.link.passes(active.extent(Fault::Dropout)),
+            sent: self.uplink.passes(active.extent(Fault::Dropout)),
         };
         self.sequence += 1;
         Some(reading)

@@ -54,12 +54,12 @@ impl StuckSensor {
 
 /// The way to the gateway.
 #[derive(Clone, Debug)]
-pub(crate) struct Link {
+pub(crate) struct Uplink {
     noise: Noise,
     is_bad: bool,
 }
 
-impl Link {
+impl Uplink {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             noise: Noise::new(seed, Stream::Link),
@@ -92,8 +92,8 @@ mod tests {
     #[test]
     fn losses_have_the_share_of_the_severity_and_come_in_bursts() {
         let check = |severity: f64, share: f64| {
-            let mut link = Link::new(11);
-            let passed: Vec<bool> = (0..100_000).map(|_| link.passes(severity)).collect();
+            let mut uplink = Uplink::new(11);
+            let passed: Vec<bool> = (0..100_000).map(|_| uplink.passes(severity)).collect();
             let lost = passed.iter().filter(|passes| !**passes).count() as f64;
             assert!(
                 (lost / 1e5 - share).abs() < 0.02,
@@ -111,9 +111,9 @@ mod tests {
 
     #[test]
     fn a_healed_link_passes_everything_at_once() {
-        let mut link = Link::new(11);
-        assert!((0..100).any(|_| !link.passes(1.0)));
-        while link.passes(1.0) {}
-        assert!((0..1_000).all(|_| link.passes(0.0)));
+        let mut uplink = Uplink::new(11);
+        assert!((0..100).any(|_| !uplink.passes(1.0)));
+        while uplink.passes(1.0) {}
+        assert!((0..1_000).all(|_| uplink.passes(0.0)));
     }
 }

@@ -1,4 +1,4 @@
-//! An ONNX graph as a chain of steps, or the node at which it is none.
+//! An ONNX graph as a chain of operations, or the node at which it is none.
 
 use std::collections::HashMap;
 
@@ -9,13 +9,13 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 
 use super::constants::{Constant, Constants};
 use super::node::{attributes, integer, name, output, real, unfit};
-use super::step::{Step, grid, product, terms_of};
+use super::operation::{Operation, grid, product, terms_of};
 use crate::load::LoadError;
 
-/// One step and the node that it comes from.
+/// One operation and the node that it comes from.
 pub(super) struct Link {
     pub(super) node: String,
-    pub(super) step: Step,
+    pub(super) operation: Operation,
 }
 
 impl Link {
@@ -122,7 +122,7 @@ impl<'a> Walk<'a> {
         let mut links = Vec::new();
         let mut at = first;
         while at != last {
-            at = self.step(at, &mut links)?;
+            at = self.operation(at, &mut links)?;
         }
         if self.users.contains_key(last) || self.left > 0 {
             return Err(unfit(
@@ -134,29 +134,29 @@ impl<'a> Walk<'a> {
     }
 
     /// Passes the node that takes `at`, and returns its output.
-    fn step(&mut self, at: &'a str, links: &mut Vec<Link>) -> Result<&'a str, LoadError> {
+    fn operation(&mut self, at: &'a str, links: &mut Vec<Link>) -> Result<&'a str, LoadError> {
         let node = self.user(at)?;
-        let step = match node.op_type.as_str() {
+        let operation = match node.op_type.as_str() {
             "Identity" | "Relu" if node.input.len() != 1 => {
                 return Err(unfit(name(node), "it has not exactly one input"));
             }
             "Identity" => None,
-            "Relu" => Some(Step::Relu),
+            "Relu" => Some(Operation::Relu),
             "MatMul" => {
                 attributes(node, &[])?;
                 let weights = self.other(node, at, 0)?;
-                Some(Step::Product(product(node, weights, false)?))
+                Some(Operation::Product(product(node, weights, false)?))
             }
             "Gemm" => return self.gemm(node, at, links),
             "Add" => {
                 let side = usize::from(node.input[0] != at);
                 let terms = self.other(node, at, side)?;
-                Some(Step::Add(terms_of(node, terms)?))
+                Some(Operation::Add(terms_of(node, terms)?))
             }
             "QuantizeLinear" => return self.round(node, links),
             other => return Err(unfit(name(node), format!("{other} is not supported"))),
         };
-        links.extend(step.map(|step| link(node, step)));
+        links.extend(operation.map(|operation| link(node, operation)));
         output(node)
     }
 
@@ -202,10 +202,10 @@ impl<'a> Walk<'a> {
         let weights = self.constants.get(node, weights)?;
         let is_transposed = integer(node, "transB").unwrap_or(0) != 0;
         let product = product(node, weights, is_transposed)?;
-        links.push(link(node, Step::Product(product)));
+        links.push(link(node, Operation::Product(product)));
         if let Some(bias) = bias {
             let terms = terms_of(node, self.constants.get(node, bias)?)?;
-            links.push(link(node, Step::Add(terms)));
+            links.push(link(node, Operation::Add(terms)));
         }
         output(node)
     }
@@ -225,14 +225,14 @@ impl<'a> Walk<'a> {
             let problem = "no DequantizeLinear of the same scale and zero point follows";
             return Err(unfit(name(node), problem));
         }
-        links.push(link(node, Step::Round(grid(node, &scaling)?)));
+        links.push(link(node, Operation::Round(grid(node, &scaling)?)));
         output(back)
     }
 }
 
-fn link(node: &NodeProto, step: Step) -> Link {
+fn link(node: &NodeProto, operation: Operation) -> Link {
     Link {
         node: name(node).to_owned(),
-        step,
+        operation,
     }
 }

@@ -5,7 +5,7 @@
 
 use super::chain::Link;
 use super::check_weights;
-use super::step::{Product, Step};
+use super::operation::{Operation, Product};
 use crate::infer::BATCH_MAX;
 use crate::load::LoadError;
 
@@ -37,21 +37,21 @@ struct Layer {
 
 impl Chain {
     /// # Errors
-    /// [`LoadError::Unfit`] for steps in another order than product, sums, Relu.
+    /// [`LoadError::Unfit`] for operations in another order than product, sums, Relu.
     pub(super) fn compile(links: Vec<Link>) -> Result<Self, LoadError> {
         let mut layers: Vec<Layer> = Vec::new();
         let mut weights = 0;
         for link in &links {
-            match (&link.step, layers.last_mut()) {
-                (Step::Product(product), _) => {
+            match (&link.operation, layers.last_mut()) {
+                (Operation::Product(product), _) => {
                     let blocks = product.outputs.div_ceil(BLOCK);
                     let elements = blocks.checked_mul(BLOCK * product.inputs);
                     check_weights(link, weights, elements)?;
                     layers.push(Layer::new(product));
                     weights += blocks * BLOCK * product.inputs;
                 }
-                (Step::Add(terms), Some(layer)) if !layer.has_relu => layer.add(terms),
-                (Step::Relu, Some(layer)) => layer.has_relu = true,
+                (Operation::Add(terms), Some(layer)) if !layer.has_relu => layer.add(terms),
+                (Operation::Relu, Some(layer)) => layer.has_relu = true,
                 _ => return Err(link.unfit("is not after a product and before its Relu")),
             }
         }

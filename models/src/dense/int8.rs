@@ -8,7 +8,7 @@
 
 mod compile;
 
-use super::step::Grid;
+use super::operation::Grid;
 
 /// Inputs that one pass of the inner loop takes. Fixed, so that it is vectorised as
 /// a whole; 32 was the fastest of 16, 32 and 64 on three autoencoders.

@@ -66,14 +66,8 @@ fn check_fault(protocol: &str) -> Result<()> {
 
     let raised = next_alert(&heard, "raised")?;
     let cleared = next_alert(&heard, "cleared")?;
-    ensure!(
-        count(&raised, "seq") >= 200,
-        "before the fault: {raised}"
-    );
-    ensure!(
-        count(&cleared, "seq") >= 600,
-        "during the fault: {cleared}"
-    );
+    ensure!(count(&raised, "seq") >= 200, "before the fault: {raised}");
+    ensure!(count(&cleared, "seq") >= 600, "during the fault: {cleared}");
     pump.wait()?;
     let summary = hark.terminate()?.summary()?;
     assert_eq!(count(&summary, "alerts"), 1, "{summary}");

@@ -126,9 +126,7 @@ fn first_of_each(received: &[Key]) -> Vec<Key> {
 
 fn key(alert: &Value) -> Result<Key> {
     let text = |name: &str| alert[name].as_str().map(str::to_owned);
-    let key = text("sensor")
-        .zip(alert["seq"].as_u64())
-        .zip(text("state"));
+    let key = text("sensor").zip(alert["seq"].as_u64()).zip(text("state"));
     let ((sensor, sequence), state) = key.with_context(|| format!("incomplete: {alert}"))?;
     Ok((sensor, sequence, state))
 }

@@ -8,19 +8,19 @@ use std::{
 };
 
 use super::Section;
-use crate::tree::{Node, Value};
+use crate::tree::{Entry, Value};
 
 impl<'t> Section<'t, '_> {
     /// A string, as it stands.
     pub(crate) fn text(&mut self, key: &'static str) -> String {
         match self.get(key) {
             None => String::new(),
-            Some(Node {
+            Some(Entry {
                 value: Value::Text(text),
                 ..
             }) => text.clone(),
-            Some(node) => {
-                self.wrong_type(node, key, "a string");
+            Some(entry) => {
+                self.wrong_type(entry, key, "a string");
                 String::new()
             }
         }
@@ -74,18 +74,18 @@ impl<'t> Section<'t, '_> {
     pub(crate) fn folder_of(&self, key: &str) -> &'t Path {
         self.table
             .get(key)
-            .map_or(Path::new(""), |node| node.at.file.folder())
+            .map_or(Path::new(""), |entry| entry.at.file.folder())
     }
 
     pub(crate) fn boolean(&mut self, key: &'static str) -> bool {
         match self.get(key) {
             None => false,
-            Some(Node {
+            Some(Entry {
                 value: Value::Boolean(yes),
                 ..
             }) => *yes,
-            Some(node) => {
-                self.wrong_type(node, key, "true or false");
+            Some(entry) => {
+                self.wrong_type(entry, key, "true or false");
                 false
             }
         }
@@ -107,7 +107,7 @@ impl<'t> Section<'t, '_> {
         let (least, most) = (*range.start(), *range.end());
         match self.get(key) {
             None => least,
-            Some(Node {
+            Some(Entry {
                 value: Value::Integer(number),
                 ..
             }) => {
@@ -122,8 +122,8 @@ impl<'t> Section<'t, '_> {
                     }
                 }
             }
-            Some(node) => {
-                self.wrong_type(node, key, &format!("a whole number, {least} to {most}"));
+            Some(entry) => {
+                self.wrong_type(entry, key, &format!("a whole number, {least} to {most}"));
                 least
             }
         }
@@ -133,17 +133,17 @@ impl<'t> Section<'t, '_> {
         let (least, most) = (*range.start(), *range.end());
         let number = match self.get(key) {
             None => return least,
-            Some(Node {
+            Some(Entry {
                 value: Value::Float(number),
                 ..
             }) => *number,
             // Beyond 2^53 a float is inexact, and far beyond any range here.
-            Some(Node {
+            Some(Entry {
                 value: Value::Integer(number),
                 ..
             }) => *number as f64,
-            Some(node) => {
-                self.wrong_type(node, key, &format!("a number, {least} to {most}"));
+            Some(entry) => {
+                self.wrong_type(entry, key, &format!("a number, {least} to {most}"));
                 return least;
             }
         };
@@ -164,9 +164,9 @@ impl<'t> Section<'t, '_> {
         key: &'static str,
         words: &[(&str, T)],
     ) -> Option<T> {
-        let node = self.get(key)?;
-        let Value::Text(text) = &node.value else {
-            self.wrong_type(node, key, &format!("one of {}", list(words)));
+        let entry = self.get(key)?;
+        let Value::Text(text) = &entry.value else {
+            self.wrong_type(entry, key, &format!("one of {}", list(words)));
             return None;
         };
         let found = words.iter().find(|(word, _)| word == text);
@@ -183,7 +183,7 @@ impl<'t> Section<'t, '_> {
         let expected = "an array of strings";
         match self.get(key) {
             None => Vec::new(),
-            Some(Node {
+            Some(Entry {
                 value: Value::Array(items),
                 ..
             }) => {
@@ -196,8 +196,8 @@ impl<'t> Section<'t, '_> {
                 }
                 texts
             }
-            Some(node) => {
-                self.wrong_type(node, key, expected);
+            Some(entry) => {
+                self.wrong_type(entry, key, expected);
                 Vec::new()
             }
         }
@@ -208,18 +208,18 @@ impl<'t> Section<'t, '_> {
         let mut by_name = BTreeMap::new();
         match self.get(key) {
             None => {}
-            Some(Node {
+            Some(Entry {
                 value: Value::Table(table),
                 ..
             }) => {
-                for (name, node) in table {
-                    match &node.value {
+                for (name, entry) in table {
+                    match &entry.value {
                         Value::Text(text) => drop(by_name.insert(name.clone(), text.clone())),
-                        _ => self.wrong_type(node, &format!("{key}.{name}"), "a string"),
+                        _ => self.wrong_type(entry, &format!("{key}.{name}"), "a string"),
                     }
                 }
             }
-            Some(node) => self.wrong_type(node, key, "a table of strings"),
+            Some(entry) => self.wrong_type(entry, key, "a table of strings"),
         }
         by_name
     }

@@ -64,13 +64,13 @@ pub(super) enum Heard {
         accepted: u64,
         rejected: u64,
         /// None if the node has not said who it is, which it does at its start.
-        node: Option<Node>,
+        node: Option<HeardNode>,
     },
 }
 
 /// Who a node says that it is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Node {
+pub(super) struct HeardNode {
     pub(super) name: String,
     pub(super) firmware: String,
     /// Names of its channels.
@@ -128,7 +128,7 @@ fn frames(mut bytes: &[u8]) -> Option<Heard> {
     while let Some(outcome) = decoder.next_message(&mut bytes) {
         if let Ok(Message::Hello(hello)) = outcome {
             let channels = hello.channels.iter();
-            node = Some(Node {
+            node = Some(HeardNode {
                 name: hello.node.as_str().to_owned(),
                 firmware: hello.firmware.as_str().to_owned(),
                 channels: channels.map(|c| c.name.as_str().to_owned()).collect(),

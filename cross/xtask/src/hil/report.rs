@@ -7,17 +7,17 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 /// One thing done or looked for.
-struct Step {
+struct Observation {
     did: String,
     expected: String,
     seen: Result<String, String>,
     took: Duration,
 }
 
-/// The steps of one scenario.
+/// The observations of one scenario.
 #[derive(Default)]
 pub(crate) struct Report {
-    steps: Vec<Step>,
+    observations: Vec<Observation>,
 }
 
 impl Report {
@@ -29,7 +29,7 @@ impl Report {
         started: Instant,
         seen: &Result<String>,
     ) {
-        self.steps.push(Step {
+        self.observations.push(Observation {
             did: did.to_owned(),
             expected: expected.to_owned(),
             seen: match seen {
@@ -40,19 +40,19 @@ impl Report {
         });
     }
 
-    /// A paragraph for each step.
+    /// A paragraph for each observation.
     pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
-        for step in &self.steps {
-            let (word, seen) = match &step.seen {
+        for observation in &self.observations {
+            let (word, seen) = match &observation.seen {
                 Ok(seen) => ("seen", seen),
                 Err(error) => ("NOT SEEN", error),
             };
-            let seconds = step.took.as_secs_f64();
+            let seconds = observation.took.as_secs_f64();
             writeln!(
                 text,
                 "  - {} ({seconds:.1} s)\n      expected: {}\n      {word}: {seen}",
-                step.did, step.expected
+                observation.did, observation.expected
             )
             .expect("a String takes everything");
         }
@@ -60,17 +60,17 @@ impl Report {
     }
 
     pub(crate) fn to_json(&self) -> Value {
-        let step = |step: &Step| {
-            let (seen, error) = match &step.seen {
+        let observation = |observation: &Observation| {
+            let (seen, error) = match &observation.seen {
                 Ok(seen) => (Some(seen), None),
                 Err(error) => (None, Some(error)),
             };
             json!({
-                "did": step.did, "expected": step.expected, "seen": seen, "error": error,
-                "seconds": step.took.as_secs_f64(),
+                "did": observation.did, "expected": observation.expected, "seen": seen, "error": error,
+                "seconds": observation.took.as_secs_f64(),
             })
         };
-        self.steps.iter().map(step).collect()
+        self.observations.iter().map(observation).collect()
     }
 }
 

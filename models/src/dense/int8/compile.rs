@@ -1,10 +1,10 @@
-//! A quantized chain as layers: weights in lanes, and the steps after each product as
+//! A quantized chain as layers: weights in lanes, and the operations after each product as
 //! stages that multiply, add, clamp and round.
 
 use super::{BLOCK, Chain, INPUTS_MAX, LANES, Layer, Stage};
 use crate::dense::chain::Link;
 use crate::dense::check_weights;
-use crate::dense::step::{Grid, IntegerWeights, Step};
+use crate::dense::operation::{Grid, IntegerWeights, Operation};
 use crate::infer::BATCH_MAX;
 use crate::load::LoadError;
 
@@ -14,13 +14,13 @@ impl Chain {
     pub(in crate::dense) fn compile(links: Vec<Link>) -> Result<Self, LoadError> {
         let links = without_relu_at_grids(links);
         let mut links = links.iter().peekable();
-        let Some(Step::Round(input)) = links.next().map(|link| &link.step) else {
+        let Some(Operation::Round(input)) = links.next().map(|link| &link.operation) else {
             let problem = "some values are quantized, but the input is not".to_owned();
             return Err(LoadError::Invalid(problem));
         };
         let (mut grid, mut layers, mut weights) = (Some(*input), Vec::new(), 0);
         while let Some(link) = links.next() {
-            let (Step::Product(product), Some(of_input)) = (&link.step, grid) else {
+            let (Operation::Product(product), Some(of_input)) = (&link.operation, grid) else {
                 return Err(link.unfit("is not a product of quantized values"));
             };
             let Some(integers) = &product.integers else {
@@ -34,7 +34,9 @@ impl Chain {
                 return Err(link.unfit(format!("more than {INPUTS_MAX} inputs")));
             }
             let mut stages = Stages::new(of_input, integers);
-            while let Some(link) = links.next_if(|link| !matches!(link.step, Step::Product(_))) {
+            while let Some(link) =
+                links.next_if(|link| !matches!(link.operation, Operation::Product(_)))
+            {
                 stages.take(link)?;
             }
             grid = stages.grid;
@@ -78,12 +80,15 @@ impl Stage {
 fn without_relu_at_grids(links: Vec<Link>) -> Vec<Link> {
     let mut kept: Vec<Link> = Vec::with_capacity(links.len());
     for mut link in links {
-        match (kept.last_mut().map(|link| &mut link.step), &mut link.step) {
-            (Some(Step::Round(grid)), Step::Relu) => {
+        match (
+            kept.last_mut().map(|link| &mut link.operation),
+            &mut link.operation,
+        ) {
+            (Some(Operation::Round(grid)), Operation::Relu) => {
                 grid.low = grid.low.max(0);
                 continue;
             }
-            (Some(Step::Relu), Step::Round(grid)) => {
+            (Some(Operation::Relu), Operation::Round(grid)) => {
                 grid.low = grid.low.max(0);
                 kept.pop();
             }
@@ -130,19 +135,19 @@ impl Stages {
 
     fn take(&mut self, link: &Link) -> Result<(), LoadError> {
         self.grid = None;
-        match &link.step {
-            Step::Add(terms) => {
+        match &link.operation {
+            Operation::Add(terms) => {
                 for (offset, term) in self.offset.iter_mut().zip(terms.iter().cycle()) {
                     *offset += f64::from(*term);
                 }
             }
-            Step::Relu => self.push(1.0, (0.0, f32::INFINITY), false),
-            Step::Round(grid) => {
+            Operation::Relu => self.push(1.0, (0.0, f32::INFINITY), false),
+            Operation::Round(grid) => {
                 let ends = (f32::from(grid.low), f32::from(grid.high));
                 self.push(f64::from(grid.scale), ends, true);
                 self.grid = Some(*grid);
             }
-            Step::Product(_) => return Err(link.unfit("a product within a layer")),
+            Operation::Product(_) => return Err(link.unfit("a product within a layer")),
         }
         Ok(())
     }

@@ -60,7 +60,7 @@ fn check(bytes: impl AsRef<[u8]>, expected: &Heard) {
 #[test]
 fn frames_name_their_node_and_a_cut_first_frame_is_counted() {
     let stream = [&reading(1)[5..], &hello(), &reading(2), &reading(3)[..4]].concat();
-    let node = Node {
+    let node = HeardNode {
         name: "pump-7".to_owned(),
         firmware: "1.4.0".to_owned(),
         channels: vec!["accel_x".to_owned()],

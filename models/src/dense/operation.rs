@@ -9,7 +9,7 @@ use super::tensor::range;
 use crate::load::LoadError;
 
 /// What happens to a row of real numbers.
-pub(super) enum Step {
+pub(super) enum Operation {
     Product(Product),
     /// Adds one number to all, or one to each.
     Add(Vec<f32>),
