@@ -10,6 +10,9 @@ use hark_hal::Realtime;
 /// rest of a burst, answered by the rule.
 const SHARES: [f64; STAGES] = [0.04, 0.02, 0.04, 0.58, 0.12, 0.20];
 
+/// Less than that is nothing: the keeper counts in microseconds. Milliseconds.
+const INFERENCE_MS_MIN: f64 = 0.001;
+
 /// `[budget]`: the part of the deadline of each stage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BudgetConfig {
@@ -30,9 +33,10 @@ impl BudgetConfig {
         ];
         let set_ms = KEYS.map(|key| section.float(key, 0.0..=60_000.0));
         let sum_ms: f64 = set_ms.iter().sum();
-        if sum_ms > deadline_ms && section.is_sound(&KEYS) {
-            let last = KEYS.iter().zip(set_ms).rfind(|(_, ms)| *ms > 0.0);
-            let key = last.map_or(KEYS[0], |(key, _)| *key);
+        let last = KEYS.iter().zip(set_ms).rfind(|(_, ms)| *ms > 0.0);
+        let (key, last_ms) = last.map_or((KEYS[0], 0.0), |(key, ms)| (*key, ms));
+        let is_sound = section.is_sound(&KEYS);
+        if sum_ms > deadline_ms && is_sound {
             section.wrong(
                 key,
                 format!(
@@ -51,9 +55,21 @@ impl BudgetConfig {
             0.0 => left_ms * SHARES[stage.index()] / open_share,
             ms => ms,
         };
-        Self {
-            stages_ms: Stage::ALL.map(budget),
+        let stages_ms = Stage::ALL.map(budget);
+        // Every model would be given up before it starts, and the rule be all that
+        // ever answers: nobody means that by a budget.
+        let inference_ms = stages_ms[Stage::Inference.index()];
+        let leaves_nothing = inference_ms < INFERENCE_MS_MIN && last_ms > 0.0;
+        if leaves_nothing && sum_ms <= deadline_ms && is_sound {
+            section.wrong(
+                key,
+                format!(
+                    "must be below {last_ms}: the budgets leave nothing of \
+                     device.deadline_ms = {deadline_ms} for inference"
+                ),
+            );
         }
+        Self { stages_ms }
     }
 
     /// The budget of one stage, nanoseconds.

@@ -280,3 +280,19 @@ fn overrides_from_the_environment_are_checked_alike() {
         "HARK_MQTT__: mqtt.: must be HARK_<SECTION>__<KEY>",
     );
 }
+
+#[test]
+fn budgets_that_leave_nothing_for_inference_say_what_would() {
+    check(
+        "[budget]\nverdict_ms = 25\noutput_ms = 25\n",
+        &[
+            "gateway.toml:3:13: budget.output_ms: must be below 25: the budgets leave nothing of device.deadline_ms = 50 for inference",
+        ],
+    );
+    check(
+        "device.deadline_ms = 10\nbudget.output_ms = 9.999\n",
+        &[
+            "gateway.toml:2:20: budget.output_ms: must be below 9.999: the budgets leave nothing of device.deadline_ms = 10 for inference",
+        ],
+    );
+}
