@@ -5,8 +5,7 @@
 //! of [`RUNS`] runs, in nanoseconds a reading.
 
 use hark_engine::{
-    Answers, Driver, Engine, Fault, Instance, Limits, NodeClock, Now, Output, PipelineSpec,
-    Reading, Rung, Sink,
+    Answers, Driver, Engine, Fault, Instance, Limits, NodeClock, Now, PipelineSpec, Reading, Rung,
 };
 use std::time::{Duration, Instant};
 
@@ -84,12 +83,6 @@ impl Answers for Echo {
     }
 }
 
-struct Nobody;
-
-impl Sink for Nobody {
-    fn handle_output(&mut self, _output: Output) {}
-}
-
 fn run(sensors: usize, spec: &PipelineSpec) -> f64 {
     let limits = Limits {
         sensors_max: sensors,
@@ -104,7 +97,7 @@ fn run(sensors: usize, spec: &PipelineSpec) -> f64 {
     let mut driver = Driver::new(engine);
     let echo = Echo(vec![0.0; features_len]);
     let instance = Instance::new(Rung::Model, echo, 1, features_len);
-    driver.handle_instance(instance, 0, &mut Nobody);
+    driver.handle_instance(instance, 0, &mut ());
     let ids: Vec<_> = (0..sensors)
         .map(|n| driver.sensor(&n.to_string()).expect("it fits"))
         .collect();
@@ -123,11 +116,11 @@ fn run(sensors: usize, spec: &PipelineSpec) -> f64 {
             mono_us: n as u64,
             utc_us: n as i64,
         };
-        driver.handle_reading(ids[n % sensors], &reading, now.into(), &mut Nobody);
-        if let Some(mut instance) = driver.start_inference(now, false, &mut Nobody) {
+        driver.handle_reading(ids[n % sensors], &reading, now.into(), &mut ());
+        if let Some(mut instance) = driver.start_inference(now, false, &mut ()) {
             let (echo, features) = instance.to_run();
             echo.0.copy_from_slice(features);
-            driver.finish_inference(instance, Duration::ZERO, n as u64, &mut Nobody);
+            driver.finish_inference(instance, Duration::ZERO, n as u64, &mut ());
         }
     }
     start.elapsed().as_nanos() as f64 / READINGS as f64

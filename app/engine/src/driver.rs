@@ -32,6 +32,11 @@ pub trait Sink {
     fn handle_stage_end(&mut self, _stage: Stage) {}
 }
 
+/// Nobody listens.
+impl Sink for () {
+    fn handle_output(&mut self, _output: Output) {}
+}
+
 impl Sink for Vec<Output> {
     fn handle_output(&mut self, output: Output) {
         self.push(output);

@@ -4,7 +4,7 @@
 
 use hark_engine::{
     Answers, Driver, Engine, Fault, Instance, LadderPolicy, Limits, ModelRung, NodeClock, Now,
-    Output, PENDING_MAX, Reading, Rung, SensorId, Sink, StepReason,
+    PENDING_MAX, Reading, Rung, SensorId, StepReason,
 };
 
 use std::time::Duration;
@@ -84,13 +84,6 @@ impl Answers for Echo {
     }
 }
 
-/// Takes what comes and forgets it.
-struct Nobody;
-
-impl Sink for Nobody {
-    fn handle_output(&mut self, _output: Output) {}
-}
-
 struct Bench {
     driver: Driver<Echo>,
     sensors: Vec<SensorId>,
@@ -127,7 +120,7 @@ impl Bench {
         let mut driver = Driver::new(engine);
         for model in &models {
             let instance = fresh(model.rung, driver.engine().features_len());
-            driver.handle_instance(instance, 0, &mut Nobody);
+            driver.handle_instance(instance, 0, &mut ());
         }
         let sensors = ["a", "b", "c", "d"].map(|name| driver.sensor(name).expect("it fits"));
         Self {
@@ -150,14 +143,14 @@ impl Bench {
             reading.values_mut().copy_from_slice(&[x, -x]);
             let receipt = now(self.now_us).into();
             self.driver
-                .handle_reading(sensor, &reading, receipt, &mut Nobody);
+                .handle_reading(sensor, &reading, receipt, &mut ());
         }
     }
 
     /// Starts all windows as a batch.
     fn start(&mut self) -> Option<Instance<Echo>> {
         let now = now(self.now_us);
-        let mut started = self.driver.start_inference(now, false, &mut Nobody);
+        let mut started = self.driver.start_inference(now, false, &mut ());
         if let Some(instance) = &mut started {
             let (model, features) = instance.to_run();
             let last = features.len() - model.outputs.len();
@@ -172,7 +165,7 @@ impl Bench {
         if let Some(mut instance) = self.start() {
             instance.to_run().0.fault = fault;
             self.driver
-                .finish_inference(instance, Duration::ZERO, self.now_us, &mut Nobody);
+                .finish_inference(instance, Duration::ZERO, self.now_us, &mut ());
         }
     }
 }
@@ -204,22 +197,22 @@ fn a_reading_allocates_nothing_whatever_becomes_of_it() {
         // Stuck, given up, loaded afresh.
         bench.read();
         let stuck = bench.start().expect("a model runs");
-        assert!(bench.driver.handle_hang(bench.now_us, &mut Nobody));
+        assert!(bench.driver.handle_hang(bench.now_us, &mut ()));
         (0..200).for_each(|_| bench.round(None));
         let (rung, now_us) = (Rung::Model, bench.now_us);
-        let wanted = bench.driver.poll_wanted_instance(now_us, &mut Nobody);
+        let wanted = bench.driver.poll_wanted_instance(now_us, &mut ());
         assert_eq!(wanted, Some(rung));
         let missing = StepReason::Missing;
         bench
             .driver
-            .handle_no_instance(rung, missing, now_us, &mut Nobody);
-        bench.driver.handle_instance(loaded, now_us, &mut Nobody);
-        let is_kept = bench.driver.handle_late_return(stuck, now_us, &mut Nobody);
+            .handle_no_instance(rung, missing, now_us, &mut ());
+        bench.driver.handle_instance(loaded, now_us, &mut ());
+        let is_kept = bench.driver.handle_late_return(stuck, now_us, &mut ());
         assert!(!is_kept);
         (0..1_000).for_each(|_| bench.round(None));
         // Nobody runs the model: every place fills, then its deadline comes.
         (0..20).for_each(|_| bench.read());
-        bench.driver.handle_timeout(bench.now_us, &mut Nobody);
+        bench.driver.handle_timeout(bench.now_us, &mut ());
     });
     assert_eq!(allocations, 0);
     // Every way was taken.

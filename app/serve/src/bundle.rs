@@ -8,10 +8,14 @@
 use crate::report::ModelIdentity;
 use anyhow::{Context, bail, ensure};
 use hark_config::BundlePath;
-use hark_engine::{Engine, Limits, NodeClock, Now, Output, PipelineSpec, Reading, Step};
+use hark_engine::{
+    Answers, Driver, Engine, Fault, Instance, Limits, NodeClock, Now, Output, PipelineSpec,
+    Reading, Rung, Step,
+};
 use hark_models::{Bundle, Choice, Infer, Precision, Runtimes};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 mod builtin;
 mod rungs;
@@ -148,9 +152,13 @@ impl ModelBundle {
         readings: &[Vec<f32>],
         infer: &mut dyn Infer,
     ) -> anyhow::Result<(Vec<f32>, f32)> {
-        let mut engine = Engine::with_model(self.pipeline(), RECORDED)?;
-        let sensor = engine.sensor("golden").expect("there is room for one");
-        let mut outputs = vec![0.0; infer.outputs()];
+        let mut driver = Driver::new(Engine::with_model(self.pipeline(), RECORDED)?);
+        let mut said = Vec::new();
+        let inputs = infer.inputs();
+        let outputs = vec![0.0; infer.outputs()];
+        let golden = Instance::new(Rung::Model, Golden { infer, outputs }, 1, inputs);
+        driver.handle_instance(golden, 0, &mut said);
+        let sensor = driver.sensor("golden").expect("there is room for one");
         let mut last = None;
         let period_us = self.pipeline().schema.period_ms * 1e3;
         for (index, values) in readings.iter().enumerate() {
@@ -161,24 +169,39 @@ impl ModelBundle {
                 mono_us: (index as f64 * period_us) as u64,
                 utc_us: 0,
             };
-            if let Step::Settled(outcome) = engine.handle_reading(sensor, &reading, now, |_| {})
+            let step = driver.handle_reading(sensor, &reading, now.into(), &mut said);
+            if let Step::Settled(outcome) = step
                 && index + 1 == readings.len()
             {
                 bail!("its last reading is not due: {outcome:?}");
             }
-            let Some(job) = engine.poll_inference(now) else {
+            let Some(mut instance) = driver.start_inference(now, false, &mut said) else {
                 continue;
             };
-            let (ticket, features) = (job.ticket, job.features.to_vec());
-            infer.infer(&features, &mut outputs)?;
-            engine.handle_outputs(ticket, Ok(&outputs), now.mono_us);
-            while let Some(output) = engine.poll_output() {
-                if let Output::Verdict(verdict) = output {
-                    last = Some((features.clone(), verdict.score));
-                }
-            }
+            let (golden, features) = instance.to_run();
+            golden.infer.infer(features, &mut golden.outputs)?;
+            let features = features.to_vec();
+            driver.finish_inference(instance, Duration::ZERO, now.mono_us, &mut said);
+            let score = said.drain(..).find_map(|output| match output {
+                Output::Verdict(verdict) => Some(verdict.score),
+                Output::Alert(_) | Output::Step(_) => None,
+            });
+            last = score.map(|score| (features, score));
         }
         last.context("it holds too few readings for a window")
+    }
+}
+
+/// The model that golden vectors are held against.
+struct Golden<'a> {
+    infer: &'a mut dyn Infer,
+    /// Of one window.
+    outputs: Vec<f32>,
+}
+
+impl Answers for Golden<'_> {
+    fn answer(&self, _row: usize) -> Result<&[f32], Fault> {
+        Ok(&self.outputs)
     }
 }
 

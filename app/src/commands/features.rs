@@ -7,12 +7,13 @@
 use anyhow::{Context, ensure};
 use clap::Args;
 use hark_codec::{Decoder, Format, LineSplitter, MappingConfig};
-use hark_engine::{Engine, Now, PipelineSpec};
+use hark_engine::{Answers, Driver, Engine, Fault, Instance, Now, PipelineSpec, Rung};
 use hark_models::Manifest;
 use hark_serve::bundle::RECORDED;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Arguments of `hark features`.
 #[derive(Debug, Args)]
@@ -72,12 +73,20 @@ fn read_pipeline(model: &std::path::Path) -> anyhow::Result<PipelineSpec> {
     Ok(manifest.pipeline)
 }
 
+/// The model that there is not yet: as many zeros as the pipeline's score needs.
+/// Whatever a model would say, the next window is wanted from it too.
+struct Zeros(Vec<f32>);
+
+impl Answers for Zeros {
+    fn answer(&self, _row: usize) -> Result<&[f32], Fault> {
+        Ok(&self.0)
+    }
+}
+
 /// The rows of one recording.
 struct Rows {
     decoder: Decoder,
-    engine: Engine,
-    /// Zeros, as many as the pipeline's score needs.
-    outputs: Vec<f32>,
+    driver: Driver<Zeros>,
     reading: u64,
     period_us: u64,
     as_json: bool,
@@ -89,10 +98,17 @@ impl Rows {
         let mapping: MappingConfig =
             serde_json::from_value(serde_json::json!({ "delimiter": delimiter }))
                 .with_context(|| format!("--delimiter {delimiter:?}"))?;
+        let features_len = pipeline.features_len();
+        let zeros = Zeros(vec![0.0; pipeline.score.outputs_min(features_len)]);
+        let mut driver = Driver::new(Engine::with_model(pipeline, RECORDED)?);
+        driver.handle_instance(
+            Instance::new(Rung::Model, zeros, 1, features_len),
+            0,
+            &mut (),
+        );
         Ok(Self {
             decoder: Decoder::new(Format::Csv, &pipeline.schema, &mapping)?,
-            engine: Engine::with_model(pipeline, RECORDED)?,
-            outputs: vec![0.0; pipeline.score.outputs_min(pipeline.features_len())],
+            driver,
             reading: first,
             period_us: (pipeline.schema.period_ms * 1e3) as u64,
             as_json: args.json,
@@ -129,31 +145,29 @@ impl Rows {
             Err(rejected) => anyhow::bail!("reading {}: {rejected}", self.reading),
         };
         let sensor = self
-            .engine
+            .driver
             .sensor("recording")
             .expect("there is room for one");
         let now = Now {
             mono_us: self.reading.saturating_mul(self.period_us),
             utc_us: 0,
         };
-        self.engine.handle_reading(sensor, &reading, now, |_| {});
+        self.driver
+            .handle_reading(sensor, &reading, now.into(), &mut ());
         ensure!(
-            self.engine.counters().rejected == 0,
+            self.driver.engine().counters().rejected == 0,
             "reading {} is not valid by the schema: {line}",
             self.reading,
             line = line.escape_ascii()
         );
         let number = self.reading;
         self.reading += 1;
-        let Some(job) = self.engine.poll_inference(now) else {
+        let Some(mut instance) = self.driver.start_inference(now, false, &mut ()) else {
             return Ok(());
         };
-        write_row(out, number, job.features, self.as_json)?;
-        let ticket = job.ticket;
-        // Whatever a model would say, the next window is wanted from it too.
-        self.engine
-            .handle_outputs(ticket, Ok(&self.outputs), now.mono_us);
-        while self.engine.poll_output().is_some() {}
+        write_row(out, number, instance.to_run().1, self.as_json)?;
+        self.driver
+            .finish_inference(instance, Duration::ZERO, now.mono_us, &mut ());
         Ok(())
     }
 }
