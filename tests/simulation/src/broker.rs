@@ -1,24 +1,20 @@
 //! Alerts on their way to a broker that comes and goes.
 //!
-//! [`Outbox`] and [`Publisher`] are the logic of the app's publisher without
-//! its thread, its lock and its MQTT: what waits is handed over in order,
-//! acknowledgements may come in another, and everything unacknowledged is sent
-//! again on the next connection. [`Broker`] keeps what it retained.
+//! [`Publisher`] is the app's publisher without its thread and its socket: the
+//! client itself, which speaks MQTT 5 in bytes. [`Broker`] reads them, answers
+//! in any order, and keeps what it retained.
 
 use hark_engine::{Alert, AlertState};
+use hark_mqtt::{Client, ClientEvent, ClientSettings, Down, Letter, Protocol, Settings};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-/// The publisher's waits between two tries, as in the app.
-const BACKOFF_US_MIN: u64 = 100_000;
-const BACKOFF_US_MAX: u64 = 5_000_000;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a seed draws for the broker and the way to it.
 pub(crate) struct BrokerPlan {
     alerts_max: usize,
-    /// Publications that the connection takes before one is acknowledged.
-    window: usize,
+    /// Publications that the broker takes before it acknowledges one.
+    window: u16,
     latency_us_max: u64,
     /// Mean time between two losses, and how long one lasts; 0: never.
     pub(crate) outage_mean_us: u64,
@@ -45,31 +41,46 @@ impl BrokerPlan {
 
 /// One alert as it is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Letter {
+struct Posted {
     number: u64,
     sensor: usize,
     state: AlertState,
 }
 
-/// The alerts that the broker has not acknowledged.
-pub(crate) struct Outbox {
-    alerts: VecDeque<Letter>,
-    handed: usize,
-    alerts_max: usize,
-    posted: u64,
+/// The publisher: one connection after the other.
+pub(crate) struct Publisher {
+    client: Client,
+    alerts_max: u64,
+    /// Counts connections and tries; what belongs to an older one is void.
+    pub(crate) session: u64,
+    /// By number.
+    posted: Vec<Posted>,
     published: u64,
     dropped: BTreeSet<u64>,
-    /// By sensor: the newest letter.
-    newest: BTreeMap<usize, Letter>,
+    /// By sensor: the newest alert.
+    newest: BTreeMap<usize, Posted>,
 }
 
-impl Outbox {
-    fn new(alerts_max: usize) -> Self {
+impl Publisher {
+    pub(crate) fn new(plan: &BrokerPlan) -> Self {
+        let settings = Settings {
+            protocol: Protocol::V5,
+            client_id: "hark".to_owned(),
+            login: None,
+            // Pings would never end; the client's own tests have them.
+            keep_alive_s: 0,
+            packet_bytes_max: 256,
+        };
+        let client = Client::new(ClientSettings {
+            letters_max: plan.alerts_max,
+            write_buffer_bytes: 4096,
+            ..ClientSettings::new(settings)
+        });
         Self {
-            alerts: VecDeque::new(),
-            handed: 0,
-            alerts_max,
-            posted: 0,
+            client: client.expect("the settings are short"),
+            alerts_max: plan.alerts_max as u64,
+            session: 0,
+            posted: Vec::new(),
             published: 0,
             dropped: BTreeSet::new(),
             newest: BTreeMap::new(),
@@ -77,174 +88,190 @@ impl Outbox {
     }
 
     pub(crate) fn post(&mut self, alert: &Alert) {
-        let letter = Letter {
-            number: self.posted,
+        let posted = Posted {
+            number: self.posted(),
             sensor: alert.verdict.sensor.index(),
             state: alert.verdict.state,
         };
-        self.posted += 1;
-        self.newest.insert(letter.sensor, letter);
-        if self.alerts.len() >= self.alerts_max {
-            let Some(oldest) = self.alerts.remove(self.handed) else {
-                self.dropped.insert(letter.number);
-                return;
-            };
-            self.dropped.insert(oldest.number);
-        }
-        self.alerts.push_back(letter);
-    }
-}
-
-/// A publication with the connection.
-struct Handed {
-    packet: u64,
-    is_acknowledged: bool,
-}
-
-/// The publisher: one connection after the other.
-pub(crate) struct Publisher<'a> {
-    plan: &'a BrokerPlan,
-    pub(crate) outbox: Outbox,
-    unacknowledged: VecDeque<Handed>,
-    pub(crate) is_connected: bool,
-    /// Counts connections; what belongs to an older one is void.
-    pub(crate) session: u64,
-    packets: u64,
-    backoff_us: u64,
-}
-
-impl<'a> Publisher<'a> {
-    pub(crate) fn new(plan: &'a BrokerPlan) -> Self {
-        Self {
-            plan,
-            outbox: Outbox::new(plan.alerts_max),
-            unacknowledged: VecDeque::new(),
-            is_connected: false,
-            session: 0,
-            packets: 0,
-            backoff_us: BACKOFF_US_MIN,
-        }
-    }
-
-    /// The broker accepted a connection.
-    pub(crate) fn handle_connected(&mut self) {
-        self.is_connected = true;
-        self.backoff_us = BACKOFF_US_MIN;
-    }
-
-    /// The connection broke or could not be made; returns the wait until the
-    /// next try.
-    pub(crate) fn handle_lost(&mut self) -> u64 {
-        self.is_connected = false;
-        self.session += 1;
-        self.outbox.handed = 0;
-        self.unacknowledged.clear();
-        let wait_us = self.backoff_us;
-        self.backoff_us = BACKOFF_US_MAX.min(2 * wait_us);
-        wait_us
-    }
-
-    /// The next packet and letter to send, as far as the connection takes it.
-    pub(crate) fn poll_publish(&mut self) -> Option<(u64, Letter)> {
-        if !self.is_connected || self.unacknowledged.len() >= self.plan.window {
-            return None;
-        }
-        let letter = *self.outbox.alerts.get(self.outbox.handed)?;
-        self.outbox.handed += 1;
-        self.packets += 1;
-        self.unacknowledged.push_back(Handed {
-            packet: self.packets,
-            is_acknowledged: false,
+        self.posted.push(posted);
+        self.newest.insert(posted.sensor, posted);
+        let gone = self.client.post(Letter {
+            topic: format!("alert/{}", posted.sensor),
+            payload: posted.number.to_be_bytes().to_vec(),
+            is_retained: true,
+            handle: posted.number,
         });
-        Some((self.packets, letter))
+        self.dropped.extend(gone.map(|letter| letter.handle));
     }
 
-    pub(crate) fn handle_acknowledged(&mut self, packet: u64, broker: &Broker) {
-        let mut handed = self.unacknowledged.iter_mut();
-        if let Some(handed) = handed.find(|handed| handed.packet == packet) {
-            handed.is_acknowledged = true;
-        }
-        while self
-            .unacknowledged
-            .front()
-            .is_some_and(|handed| handed.is_acknowledged)
-        {
-            self.unacknowledged.pop_front();
-            let letter = self.outbox.alerts.pop_front();
-            let letter = letter.expect("a letter is kept until it is acknowledged");
-            assert!(
-                broker.received.contains(&letter.number),
-                "{letter:?} was given up before the broker had it"
-            );
-            self.outbox.handed -= 1;
-            self.outbox.published += 1;
+    /// Tells the time; whether a connection is to be made.
+    pub(crate) fn handle_time(&mut self, now_us: u64) -> bool {
+        self.client.handle_time(now_us / 1000);
+        self.client.wants_connection()
+    }
+
+    /// When it is to be told the time, µs.
+    pub(crate) fn next_timeout_us(&self) -> Option<u64> {
+        self.client.next_timeout_ms().map(|at_ms| at_ms * 1000)
+    }
+
+    pub(crate) fn has_connection(&self) -> bool {
+        self.client.is_open()
+    }
+
+    pub(crate) fn handle_opened(&mut self) {
+        self.client.handle_opened();
+    }
+
+    pub(crate) fn handle_unreachable(&mut self, broker: &Broker) {
+        let why = Down::Unreachable("the simulated broker is away".to_owned());
+        self.client.handle_lost(why);
+        self.tell(broker);
+    }
+
+    pub(crate) fn handle_lost(&mut self, broker: &Broker) {
+        self.client.handle_lost(Down::Closed);
+        self.tell(broker);
+    }
+
+    /// What is to be sent; empty without a connection.
+    pub(crate) fn poll_output(&mut self) -> Vec<u8> {
+        let output = self.client.output().to_vec();
+        self.client.handle_written(output.len());
+        output
+    }
+
+    pub(crate) fn handle_bytes(&mut self, bytes: &[u8], broker: &Broker) {
+        self.client.read_space()[..bytes.len()].copy_from_slice(bytes);
+        self.client.handle_read(bytes.len());
+        self.tell(broker);
+    }
+
+    fn tell(&mut self, broker: &Broker) {
+        while let Some(event) = self.client.poll_event() {
+            match event {
+                ClientEvent::Published { handle } => {
+                    assert!(
+                        broker.received.contains(&handle),
+                        "alert {handle} was given up before the broker had it"
+                    );
+                    self.published += 1;
+                }
+                ClientEvent::Down { .. } => self.session += 1,
+                ClientEvent::Up => {}
+                other => panic!("the broker gave no cause for {other:?}"),
+            }
         }
     }
 
     /// # Panics
-    /// If a letter is neither waiting nor published nor counted as dropped, or
+    /// If an alert is neither waiting nor published nor counted as dropped, or
     /// if more wait than may.
     pub(crate) fn check(&self) {
-        let outbox = &self.outbox;
-        assert!(
-            outbox.alerts.len() <= outbox.alerts_max,
-            "the outbox is bounded"
-        );
-        assert!(self.unacknowledged.len() <= self.plan.window);
-        assert_eq!(outbox.handed, self.unacknowledged.len());
-        let known = outbox.published + outbox.alerts.len() as u64 + outbox.dropped.len() as u64;
-        assert_eq!(outbox.posted, known, "every alert is somewhere");
+        let waiting = self.client.waiting() as u64;
+        assert!(waiting <= self.alerts_max, "what waits is bounded");
+        let known = self.published + waiting + self.dropped();
+        assert_eq!(self.posted(), known, "every alert is somewhere");
     }
 
     /// With the broker back and everything quiet: nothing waits, nothing is
     /// lost, and the broker retained each sensor's last state.
     pub(crate) fn check_all_delivered(&self, broker: &Broker) {
-        let outbox = &self.outbox;
-        assert!(outbox.alerts.is_empty(), "alerts still wait for the broker");
-        let lost = (0..outbox.posted)
-            .find(|number| !broker.received.contains(number) && !outbox.dropped.contains(number));
+        let waiting = self.client.waiting();
+        assert_eq!(waiting, 0, "alerts still wait for the broker");
+        let lost = (0..self.posted())
+            .find(|number| !broker.received.contains(number) && !self.dropped.contains(number));
         assert_eq!(lost, None, "an alert was lost");
-        let kept = outbox.newest.iter();
-        for (sensor, letter) in kept.filter(|(_, letter)| !outbox.dropped.contains(&letter.number))
-        {
-            let retained = broker.retained.get(sensor);
-            assert_eq!(retained, Some(letter), "the last state is not retained");
+        let kept = self.newest.iter();
+        for (sensor, newest) in kept.filter(|(_, newest)| !self.dropped.contains(&newest.number)) {
+            let retained = broker.retained.get(&format!("alert/{sensor}"));
+            assert_eq!(
+                retained,
+                Some(&newest.number),
+                "the last state is not retained"
+            );
         }
     }
 
     /// The state that was last posted of a sensor.
     pub(crate) fn last_state(&self, sensor: usize) -> AlertState {
-        let letter = self.outbox.newest.get(&sensor);
-        letter.map_or(AlertState::Cleared, |letter| letter.state)
+        let newest = self.newest.get(&sensor);
+        newest.map_or(AlertState::Cleared, |newest| newest.state)
     }
 
     pub(crate) fn posted(&self) -> u64 {
-        self.outbox.posted
+        self.posted.len() as u64
     }
 
     pub(crate) fn dropped(&self) -> u64 {
-        self.outbox.dropped.len() as u64
+        self.dropped.len() as u64
     }
 }
 
 /// The broker, as far as one gateway sees it.
 pub(crate) struct Broker {
     pub(crate) is_up: bool,
+    /// It takes connections and says nothing more on them.
+    pub(crate) is_mute: bool,
+    /// What came of a packet that is not whole.
+    unread: Vec<u8>,
     received: BTreeSet<u64>,
-    retained: BTreeMap<usize, Letter>,
+    /// By topic: the number of the alert.
+    retained: BTreeMap<String, u64>,
 }
 
 impl Broker {
     pub(crate) fn new() -> Self {
         Self {
             is_up: true,
+            is_mute: false,
+            unread: Vec::new(),
             received: BTreeSet::new(),
             retained: BTreeMap::new(),
         }
     }
 
-    pub(crate) fn handle_publish(&mut self, letter: Letter) {
-        self.received.insert(letter.number);
-        self.retained.insert(letter.sensor, letter);
+    /// A new connection: what was left of the one before is void.
+    pub(crate) fn handle_connected(&mut self) {
+        self.unread.clear();
+    }
+
+    /// Takes what came on the connection; its answers, of which each may take
+    /// another time.
+    pub(crate) fn handle_bytes(&mut self, plan: &BrokerPlan, bytes: &[u8]) -> Vec<Vec<u8>> {
+        self.unread.extend(bytes);
+        let mut answers = Vec::new();
+        // Lengths here are below 128, which one byte says (5.0, 1.5.5).
+        while let [first, len, rest @ ..] = &self.unread[..]
+            && let Some(body) = rest.get(..usize::from(*len))
+        {
+            let (first, body) = (*first, body.to_vec());
+            self.unread.drain(..2 + body.len());
+            answers.push(match first {
+                0x10 => {
+                    let [high, low] = plan.window.to_be_bytes();
+                    // With its receive maximum (5.0, 3.2.2.3.3).
+                    vec![0x20, 6, 0, 0, 3, 0x21, high, low]
+                }
+                0x33 => self.handle_publish(&body),
+                other => panic!("a publisher sends no {other:#04x}"),
+            });
+        }
+        answers
+    }
+
+    /// At QoS 1, retained (5.0, 3.3); its PUBACK.
+    fn handle_publish(&mut self, body: &[u8]) -> Vec<u8> {
+        let (topic, rest) = body[2..].split_at(usize::from(body[1]));
+        let [high, low, properties, number @ ..] = rest else {
+            panic!("{rest:?} is no end of a PUBLISH");
+        };
+        assert_eq!(*properties, 0, "there are none");
+        let number = number.try_into().map(u64::from_be_bytes);
+        let number = number.expect("a number is eight bytes");
+        let topic = String::from_utf8(topic.to_vec()).expect("a topic is text");
+        self.received.insert(number);
+        self.retained.insert(topic, number);
+        vec![0x40, 2, *high, *low]
     }
 }

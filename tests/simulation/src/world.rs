@@ -51,9 +51,14 @@ pub(crate) struct World<'a> {
     lines: Vec<Line>,
     gateway: Gateway<'a>,
     models: Models<'a>,
-    publisher: Publisher<'a>,
+    publisher: Publisher,
     broker: Broker,
     last_publish_us: u64,
+    /// What is under way on the connection, by the number of its event.
+    in_flight: BTreeMap<u64, Vec<u8>>,
+    is_connecting: bool,
+    /// When the publisher is told the time next, as far as that is planned.
+    publisher_due_us: Option<u64>,
     connects: u64,
     /// How late the driver is for the next timeout.
     late_us: u64,
@@ -80,6 +85,9 @@ impl<'a> World<'a> {
             publisher: Publisher::new(&scenario.broker),
             broker: Broker::new(),
             last_publish_us: 0,
+            in_flight: BTreeMap::new(),
+            is_connecting: false,
+            publisher_due_us: None,
             connects: 0,
             late_us: 0,
             at_recovery: None,
@@ -112,7 +120,6 @@ impl<'a> World<'a> {
             }
         }
         self.plan_again(scenario.broker.outage_mean_us, Event::Outage);
-        self.plan(0, Event::Connect { session: 0 });
         self.plan(scenario.storm_end_us, Event::StormEnd);
         self.plan(scenario.recovered_us, Event::Recovered);
     }
@@ -211,29 +218,40 @@ impl<'a> World<'a> {
         }
         for alert in std::mem::take(&mut self.gateway.alerts) {
             self.trace(&alert);
-            self.publisher.outbox.post(&alert);
+            self.publisher.post(&alert);
         }
-        let session = self.publisher.session;
-        while let Some((packet, letter)) = self.publisher.poll_publish() {
-            // One connection keeps the order.
-            let latency_us = self.scenario.broker.latency_us(&mut self.rng);
-            self.last_publish_us = self.last_publish_us.max(self.now_us + latency_us);
-            let in_us = self.last_publish_us - self.now_us;
-            self.plan(
-                in_us,
-                Event::Publish {
-                    session,
-                    packet,
-                    letter,
-                },
-            );
-        }
+        self.follow_up_publisher();
         for index in 0..self.lines.len() {
             let is_heard = !self.is_storm() || self.rng.random_ratio(7, 8);
             if self.gateway.poll_ask(index) && self.lines[index].is_plugged() && is_heard {
                 self.plan(1_000, Event::AskHello(index));
             }
         }
+    }
+
+    /// What the publisher's thread does.
+    fn follow_up_publisher(&mut self) {
+        if self.publisher.handle_time(self.now_us) && !self.is_connecting {
+            self.is_connecting = true;
+            let in_us = self.scenario.broker.latency_us(&mut self.rng);
+            let session = self.publisher.session;
+            self.plan(in_us, Event::Connect { session });
+        }
+        let bytes = self.publisher.poll_output();
+        if !bytes.is_empty() {
+            // One connection keeps the order.
+            let latency_us = self.scenario.broker.latency_us(&mut self.rng);
+            self.last_publish_us = self.last_publish_us.max(self.now_us + latency_us);
+            let in_us = self.last_publish_us - self.now_us;
+            self.in_flight.insert(self.planned, bytes);
+            let (session, number) = (self.publisher.session, self.planned);
+            self.plan(in_us, Event::ToBroker { session, number });
+        }
+        let due_us = self.publisher.next_timeout_us();
+        if let Some(due_us) = due_us.filter(|_| due_us != self.publisher_due_us) {
+            self.plan(due_us.saturating_sub(self.now_us), Event::PublisherDue);
+        }
+        self.publisher_due_us = due_us;
     }
 
     fn infer(&mut self) {

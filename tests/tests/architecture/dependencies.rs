@@ -105,7 +105,7 @@ const PICTURE: [(&str, &[&str]); 19] = [
             "hark-wire",
         ],
     ),
-    ("hark-simulation", &["hark-engine", "hark-wire"]),
+    ("hark-simulation", &["hark-engine", "hark-mqtt", "hark-wire"]),
     ("xtask", &[]),
 ];
 

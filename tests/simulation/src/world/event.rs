@@ -1,7 +1,6 @@
 //! What can happen in a run, and what follows from it at once.
 
 use super::World;
-use crate::broker::Letter;
 use crate::model::EXPIRES_UTC_US;
 use crate::node::Node;
 use hark_engine::{Rung, StepReason};
@@ -34,15 +33,17 @@ pub(super) enum Event {
     Connect {
         session: u64,
     },
-    Publish {
+    /// `number` is of what is under way.
+    ToBroker {
         session: u64,
-        packet: u64,
-        letter: Letter,
+        number: u64,
     },
-    Acknowledge {
+    ToPublisher {
         session: u64,
-        packet: u64,
+        number: u64,
     },
+    /// The publisher is told the time.
+    PublisherDue,
     StormEnd,
     Recovered,
 }
@@ -96,18 +97,20 @@ impl World<'_> {
                 self.plan_again(self.scenario.model.clock_mean_us, Event::ClockStep);
             }
             Event::Outage => self.handle_outage(),
-            Event::BrokerUp => self.broker.is_up = true,
+            Event::BrokerUp => {
+                self.broker.is_up = true;
+                self.broker.is_mute = false;
+            }
             Event::Connect { session } => self.handle_connect(session),
-            Event::Publish {
-                session,
-                packet,
-                letter,
-            } => self.handle_publish(session, packet, letter),
-            Event::Acknowledge { session, packet } => {
+            Event::ToBroker { session, number } => self.handle_to_broker(session, number),
+            Event::ToPublisher { session, number } => {
+                let bytes = self.in_flight.remove(&number).unwrap_or_default();
                 if session == self.publisher.session {
-                    self.publisher.handle_acknowledged(packet, &self.broker);
+                    self.publisher.handle_bytes(&bytes, &self.broker);
                 }
             }
+            // Each step ends with it.
+            Event::PublisherDue => {}
             Event::StormEnd => self.handle_storm_end(),
             Event::Recovered => self.at_recovery = Some(self.gateway.engine().counters().clone()),
         }
@@ -209,10 +212,9 @@ impl World<'_> {
 
     fn handle_outage(&mut self) {
         self.broker.is_up = self.rng.random();
-        if self.publisher.is_connected {
-            let in_us = self.publisher.handle_lost();
-            let session = self.publisher.session;
-            self.plan(in_us, Event::Connect { session });
+        self.broker.is_mute = self.rng.random_ratio(1, 4);
+        if self.publisher.has_connection() {
+            self.publisher.handle_lost(&self.broker);
         }
         let in_us = self.rng.random_range(OUTAGE_US);
         self.plan(in_us, Event::BrokerUp);
@@ -220,22 +222,34 @@ impl World<'_> {
     }
 
     fn handle_connect(&mut self, session: u64) {
-        assert_eq!(session, self.publisher.session, "one connection at a time");
+        self.is_connecting = false;
+        if session != self.publisher.session {
+            return;
+        }
         if self.broker.is_up {
             self.connects += 1;
-            self.publisher.handle_connected();
+            self.broker.handle_connected();
+            self.publisher.handle_opened();
         } else {
-            let in_us = self.publisher.handle_lost();
-            let session = self.publisher.session;
-            self.plan(in_us, Event::Connect { session });
+            self.publisher.handle_unreachable(&self.broker);
         }
     }
 
-    fn handle_publish(&mut self, session: u64, packet: u64, letter: Letter) {
-        if session == self.publisher.session {
-            self.broker.handle_publish(letter);
+    fn handle_to_broker(&mut self, session: u64, number: u64) {
+        let bytes = self.in_flight.remove(&number).unwrap_or_default();
+        if session != self.publisher.session {
+            return;
+        }
+        let answers = self.broker.handle_bytes(&self.scenario.broker, &bytes);
+        for answer in answers {
+            // What it does not answer to a CONNECT, no letter follows.
+            if self.broker.is_mute && answer[0] == 0x20 {
+                continue;
+            }
             let in_us = self.scenario.broker.latency_us(&mut self.rng);
-            self.plan(in_us, Event::Acknowledge { session, packet });
+            self.in_flight.insert(self.planned, answer);
+            let number = self.planned;
+            self.plan(in_us, Event::ToPublisher { session, number });
         }
     }
 
@@ -243,6 +257,7 @@ impl World<'_> {
     /// back do, as after a watchdog's reset.
     fn handle_storm_end(&mut self) {
         self.broker.is_up = true;
+        self.broker.is_mute = false;
         self.late_us = 0;
         self.gateway.clock_error_us = 0;
         self.models.change_mood(false, &mut self.rng);
