@@ -12,8 +12,9 @@ mod tests;
 
 pub use instance::{Answers, Instance};
 
+use crate::ladder::Hang;
 use crate::{
-    Engine, Hang, Now, Output, Reading, Receipt, Rejection, Rung, SensorId, Stage, Step, StepReason,
+    Engine, Now, Output, Reading, Receipt, Rejection, Rung, SensorId, Stage, Step, StepReason,
 };
 use std::time::Duration;
 
@@ -115,10 +116,12 @@ impl<M> Driver<M> {
         cost_us.copied().unwrap_or_default()
     }
 
-    /// As [`Engine::sensor`].
+    /// The sensor called `name`, taken in if it is new.
     ///
     /// # Errors
-    /// As [`Engine::sensor`].
+    /// [`Rejection::UnknownSensor`] if that would be one too many. Nothing is
+    /// counted: the rejection of the reading is handed in by
+    /// [`Driver::handle_rejection`].
     pub fn sensor(&mut self, name: &str) -> Result<SensorId, Rejection> {
         self.engine.sensor(name)
     }

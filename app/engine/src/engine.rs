@@ -1,14 +1,21 @@
 //! The engine of one source: readings in, verdicts and alerts out.
 //!
-//! It is driven by one thread at a time, event by event. The driver takes
-//! waiting windows with [`Engine::poll_inference`], copies their features, runs
-//! the model on them as one batch, and answers each with
-//! [`Engine::handle_outputs`]. Beside it a keeper watches the time: if the model
-//! is not back at [`Engine::next_timeout_us`], the keeper takes the engine over
-//! and calls [`Engine::handle_hang`]. Windows that nobody runs go to the rule by
-//! [`Engine::handle_timeout`]. Which model runs is the [ladder](crate::Rung)'s
-//! to say. After every call that takes the time, and after a batch at the
-//! latest, the driver drains [`Engine::poll_output`].
+//! Nobody but its [`Driver`](crate::Driver) calls it, event by event, and keeps
+//! these rules, which hold for whoever would:
+//!
+//! - `poll_output` is drained after every call that takes the time, and after each
+//!   answer: [`OUTPUTS_MAX`] has room for what one call may bring about, no more.
+//! - `begin_batch` comes before a batch is measured by `batch_len`, then
+//!   `poll_inference` for each of its windows, at one time; all of them are of one
+//!   rung. Features are copied: a place may be used anew while its model runs.
+//! - Each ticket is answered once with `handle_outputs`, or the whole batch is ended
+//!   by `handle_hang`, no later than [`Engine::next_timeout_us`] by somebody who
+//!   keeps watch beside the thread that runs the model.
+//! - `handle_timeout` is for windows that nobody runs.
+//! - `poll_wanted_instance` is answered once with `handle_instance` or
+//!   `handle_no_instance`.
+//!
+//! Which model runs is the [ladder](crate::Rung)'s to say.
 //!
 //! Every reading has exactly one [`Outcome`]:
 //! `readings = scored + fallback + filling + rejected + shed + pending`.
@@ -22,8 +29,9 @@ mod sensors;
 mod tests;
 mod verdicts;
 
-pub use batch::Ticket;
-pub use inference::{Fault, Job};
+pub(crate) use batch::Ticket;
+pub use inference::Fault;
+pub(crate) use inference::Job;
 pub use pending::PENDING_MAX;
 pub use sensors::SensorId;
 
@@ -78,7 +86,8 @@ pub enum Step {
 pub enum Output {
     /// One for each reading scored or fallen back.
     Verdict(Verdict),
-    /// Follows the verdict that changed the state, or [`Engine::handle_gone`].
+    /// Follows the verdict that changed the state, or
+    /// [`Driver::handle_gone`](crate::Driver::handle_gone).
     Alert(Alert),
     /// The standing rung changed; follows the verdict that showed the cause.
     Step(LadderStep),
@@ -167,7 +176,7 @@ impl Engine {
     /// # Errors
     /// [`Rejection::UnknownSensor`] if that would be one too many. Nothing is
     /// counted: the caller hands the rejection to [`Engine::handle_rejection`].
-    pub fn sensor(&mut self, name: &str) -> Result<SensorId, Rejection> {
+    pub(crate) fn sensor(&mut self, name: &str) -> Result<SensorId, Rejection> {
         self.sensors.id(name, &self.shape)
     }
 
@@ -229,14 +238,13 @@ impl Engine {
 
     /// Takes in one decoded reading. Latency and deadline count from its receipt.
     /// `mark` is called when a stage is done, so that the driver can time it.
-    pub fn handle_reading(
+    pub(crate) fn handle_reading(
         &mut self,
         sensor: SensorId,
         reading: &Reading,
-        receipt: impl Into<Receipt>,
+        receipt: Receipt,
         mut mark: impl FnMut(Stage),
     ) -> Step {
-        let receipt = receipt.into();
         let now = receipt.now;
         self.observe(now);
         self.counters.readings += 1;
@@ -257,20 +265,20 @@ impl Engine {
     }
 
     /// Counts a reading that could not be decoded.
-    pub fn handle_rejection(&mut self, reason: Rejection) {
+    pub(crate) fn handle_rejection(&mut self, reason: Rejection) {
         self.counters.readings += 1;
         self.settle(Outcome::Rejected(reason));
     }
 
     /// Counts a reading that was turned away before it was decoded.
-    pub fn handle_shed(&mut self) {
+    pub(crate) fn handle_shed(&mut self) {
         self.counters.readings += 1;
         self.settle(Outcome::Shed);
     }
 
     /// The node of `sensor` has started again: its sequence, clock and window
     /// begin anew. What the rule learnt and the alert's state stay.
-    pub fn handle_restart(&mut self, sensor: SensorId) {
+    pub(crate) fn handle_restart(&mut self, sensor: SensorId) {
         self.sensors.get_mut(sensor).restart();
     }
 
@@ -351,7 +359,7 @@ impl Engine {
     }
 
     /// The next thing to hand to the outputs.
-    pub fn poll_output(&mut self) -> Option<Output> {
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 }

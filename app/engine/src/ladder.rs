@@ -85,18 +85,11 @@ pub(crate) enum Ending {
 
 /// A thread that is stuck in a model, as [`crate::Engine::handle_hang`] names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hang {
+pub(crate) struct Hang {
     pub(crate) rung: Rung,
     pub(crate) generation: u32,
     /// Windows that it was running.
     pub(crate) windows: u32,
-}
-
-impl Hang {
-    /// The rung whose instance the thread holds.
-    pub fn rung(&self) -> Rung {
-        self.rung
-    }
 }
 
 pub(crate) struct Ladder {

@@ -25,9 +25,9 @@ mod window;
 
 pub use admission::Admission;
 pub use driver::{Answers, Driver, Instance, Sink};
-pub use engine::{Engine, Fault, Job, Limits, Output, PENDING_MAX, SensorId, Step, Ticket};
+pub use engine::{Engine, Fault, Limits, Output, PENDING_MAX, SensorId, Step};
 pub use features::{FeatureKind, FeatureSpec};
-pub use ladder::{Hang, LadderPolicy, LadderStep, ModelRung, Rung, StepReason};
+pub use ladder::{LadderPolicy, LadderStep, ModelRung, Rung, StepReason};
 pub use load::{Load, LoadFigures};
 pub use outcome::{Counters, Outcome};
 pub use reading::{CHANNELS_MAX, Reading};

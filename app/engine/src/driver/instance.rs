@@ -4,7 +4,8 @@
 //! copied here, and the whole instance goes with the thread that runs it: what a
 //! stuck thread does to it is seen by nobody else.
 
-use crate::{Fault, Job, Rung, Ticket};
+use crate::engine::{Job, Ticket};
+use crate::{Fault, Rung};
 
 /// What a model said when its instance was last run.
 pub trait Answers {

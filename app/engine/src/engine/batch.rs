@@ -9,7 +9,7 @@ use crate::ladder::Choice;
 
 /// A window handed to the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket {
+pub(crate) struct Ticket {
     pub(super) place: u8,
     /// Tells apart two uses of one place.
     batch: u64,

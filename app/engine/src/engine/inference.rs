@@ -19,21 +19,21 @@ pub enum Fault {
 
 /// A window for the model.
 #[derive(Debug)]
-pub struct Job<'a> {
+pub(crate) struct Job<'a> {
     /// To answer with.
-    pub ticket: Ticket,
+    pub(crate) ticket: Ticket,
     /// Whose model runs it, the same for all windows of a batch.
-    pub rung: Rung,
+    pub(crate) rung: Rung,
     /// The model's input, shape `[features]`.
-    pub features: &'a [f32],
+    pub(crate) features: &'a [f32],
     /// When the verdict is due, on the monotonic clock.
-    pub deadline_us: u64,
+    pub(crate) deadline_us: u64,
 }
 
 impl Engine {
     /// The next window for the model, oldest first. All windows that are taken
     /// before the first answer are one batch of one rung.
-    pub fn poll_inference(&mut self, now: Now) -> Option<Job<'_>> {
+    pub(crate) fn poll_inference(&mut self, now: Now) -> Option<Job<'_>> {
         if self.is_running() {
             self.observe(now);
         } else {
@@ -54,17 +54,11 @@ impl Engine {
         })
     }
 
-    /// Whether [`Engine::poll_inference`] has a window to give.
-    pub fn wants_inference(&self, now: Now) -> bool {
-        let can_run = || self.ladder.choice(now.mono_us).is_some();
-        self.pending.waiting() > 0 && self.has_room() && can_run()
-    }
-
     /// How many windows to take as one batch now, if one costs `cost_us`: as
     /// many as wait, as fit in a run of the rung's model, and as are done before
     /// the keeper answers for the first of them. At least 1 if any waits and
     /// may run, exactly 1 for a trial.
-    pub fn batch_len(&self, cost_us: f32, now_us: u64) -> usize {
+    pub(crate) fn batch_len(&self, cost_us: f32, now_us: u64) -> usize {
         let room = self.batch_room(cost_us, now_us);
         room.min(self.pending.waiting())
     }
@@ -94,7 +88,7 @@ impl Engine {
     }
 
     /// Whether a batch is running.
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.batch.choice().is_some()
     }
 
@@ -112,7 +106,12 @@ impl Engine {
 
     /// Takes in what the model said of one window, shape `[outputs]`, or that it
     /// failed. What comes after its verdict was given is counted and ignored.
-    pub fn handle_outputs(&mut self, ticket: Ticket, outputs: Result<&[f32], Fault>, now_us: u64) {
+    pub(crate) fn handle_outputs(
+        &mut self,
+        ticket: Ticket,
+        outputs: Result<&[f32], Fault>,
+        now_us: u64,
+    ) {
         let choice = self.batch.finish(ticket);
         let answered = choice.and_then(|c| Some((c, self.pending.finish(ticket.place)?)));
         let Some((choice, question)) = answered else {
@@ -146,8 +145,8 @@ impl Engine {
         self.follow(now_us);
     }
 
-    /// When [`Engine::handle_timeout`], or [`Engine::handle_hang`] if the model
-    /// is running, is next wanted, on the monotonic clock.
+    /// When the next window is due for the rule, because no model has answered it or
+    /// because the one that runs it is stuck; on the monotonic clock.
     pub fn next_timeout_us(&self) -> Option<u64> {
         self.pending
             .next_deadline_us()
@@ -160,7 +159,7 @@ impl Engine {
     }
 
     /// Answers every question that is due by the rule.
-    pub fn handle_timeout(&mut self, now_us: u64) {
+    pub(crate) fn handle_timeout(&mut self, now_us: u64) {
         let due_us = now_us.saturating_add(self.limits.keeper_margin_us);
         while let Some((question, was_running)) = self.pending.expire(due_us) {
             self.give_fallback(&question, now_us);
@@ -176,7 +175,7 @@ impl Engine {
     /// its batch now, and any other that is due, and its instance is out. The driver keeps the [`Hang`]
     /// with the stuck thread, for [`Engine::handle_late_return`]. `None` if no
     /// model was running.
-    pub fn handle_hang(&mut self, now_us: u64) -> Option<Hang> {
+    pub(crate) fn handle_hang(&mut self, now_us: u64) -> Option<Hang> {
         let mut was_unanswered = false;
         while let Some(question) = self.pending.take_running() {
             was_unanswered = true;
@@ -194,7 +193,7 @@ impl Engine {
 
     /// A stuck thread came back, with whatever result. Returns whether its
     /// instance is taken back; if not, the driver drops it.
-    pub fn handle_late_return(&mut self, hang: Hang, now_us: u64) -> bool {
+    pub(crate) fn handle_late_return(&mut self, hang: Hang, now_us: u64) -> bool {
         self.follow(now_us);
         self.counters.late_results += u64::from(hang.windows);
         self.ladder.handle_late_return(hang)
@@ -213,13 +212,13 @@ impl Engine {
 
     /// The driver loaded a fresh instance of `rung`. If that had stepped down,
     /// it is due for a trial.
-    pub fn handle_instance(&mut self, rung: Rung, now_us: u64) {
+    pub(crate) fn handle_instance(&mut self, rung: Rung, now_us: u64) {
         self.ladder.handle_instance(rung, now_us);
         self.follow(now_us);
     }
 
     /// The driver has no instance of `rung`, and knows why.
-    pub fn handle_no_instance(&mut self, rung: Rung, reason: StepReason, now_us: u64) {
+    pub(crate) fn handle_no_instance(&mut self, rung: Rung, reason: StepReason, now_us: u64) {
         self.ladder.handle_no_instance(rung, reason, now_us);
         self.follow(now_us);
     }
@@ -227,14 +226,14 @@ impl Engine {
     /// A rung that lacks an instance and has waited long enough for one: the
     /// driver loads it and answers with [`Engine::handle_instance`] or
     /// [`Engine::handle_no_instance`]. Told once until then.
-    pub fn poll_wanted_instance(&mut self, now_us: u64) -> Option<Rung> {
+    pub(crate) fn poll_wanted_instance(&mut self, now_us: u64) -> Option<Rung> {
         self.follow(now_us);
         self.ladder.poll_wanted_instance(now_us)
     }
 
     /// Whether models may be run at all: not without a thread left that could
     /// take over if one hangs.
-    pub fn set_models_allowed(&mut self, are_allowed: bool, now_us: u64) {
+    pub(crate) fn set_models_allowed(&mut self, are_allowed: bool, now_us: u64) {
         self.ladder.set_models_allowed(are_allowed);
         self.follow(now_us);
     }

@@ -36,7 +36,7 @@ fn read(engine: &mut Engine, sequence: u64, x: f32, at_us: u64) -> Step {
     let mut reading = Reading::empty(1);
     reading.sequence = Some(sequence);
     reading.values_mut()[0] = x;
-    engine.handle_reading(sensor, &reading, now(at_us), |_| {})
+    engine.handle_reading(sensor, &reading, now(at_us).into(), |_| {})
 }
 
 fn now(at_us: u64) -> Now {

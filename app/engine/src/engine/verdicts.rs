@@ -134,7 +134,7 @@ impl Engine {
 
     /// The node of `sensor` was taken away: nobody will clear its alert, so it is
     /// cleared here if it stands, beside the last score.
-    pub fn handle_gone(&mut self, sensor: SensorId, now_us: u64) {
+    pub(crate) fn handle_gone(&mut self, sensor: SensorId, now_us: u64) {
         let state = self.sensors.get_mut(sensor);
         let alerts = std::mem::take(&mut state.alerts);
         if alerts.state() == AlertState::Cleared {

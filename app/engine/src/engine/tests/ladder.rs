@@ -1,7 +1,8 @@
 //! The engine on its ladder: faults, trials, hangs, and the way up again.
 
 use super::*;
-use crate::{Hang, LadderPolicy, ModelRung, ScoreSpec, StepReason};
+use crate::ladder::Hang;
+use crate::{LadderPolicy, ModelRung, ScoreSpec, StepReason};
 
 const POLICY: LadderPolicy = LadderPolicy {
     misses_max: 2,
@@ -417,7 +418,7 @@ fn a_batch_grows_until_its_first_answer_and_its_bound() {
         bench.read(1.0, 0);
     }
     let tickets = [(); BATCH_MAX].map(|()| bench.start(0).unwrap().1);
-    assert!(!bench.engine.wants_inference(now(0)), "the batch is full");
+    assert_eq!(bench.start(0), None, "the batch is full");
     let [first, rest @ ..] = tickets;
     bench.answer(first, Ok(0.1), 10);
     assert_eq!(bench.start(10), None, "the batch is closed");
@@ -425,7 +426,11 @@ fn a_batch_grows_until_its_first_answer_and_its_bound() {
     for ticket in rest.into_iter().rev() {
         bench.answer(ticket, Ok(0.1), 10);
     }
-    assert!(bench.engine.wants_inference(now(11)));
+    assert_eq!(
+        bench.engine.batch_len(1.0, 11),
+        BATCH_MAX,
+        "the next may begin"
+    );
     assert_eq!(bench.engine.counters().scored, BATCH_MAX as u64);
     bench.answer(first, Ok(0.1), 12);
     assert_eq!(bench.engine.counters().late_results, 1);
