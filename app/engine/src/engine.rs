@@ -180,11 +180,6 @@ impl Engine {
         self.sensors.id(name, &self.shape)
     }
 
-    /// The name under which a sensor was taken in.
-    pub fn sensor_name(&self, sensor: SensorId) -> &str {
-        self.sensors.name(sensor)
-    }
-
     /// How many sensors there are.
     pub fn sensors_len(&self) -> usize {
         self.sensors.len()
@@ -248,6 +243,8 @@ impl Engine {
         let now = receipt.now;
         self.observe(now);
         self.counters.readings += 1;
+        // Before the validator sees it: a flood must not move the sequence and the
+        // rates that honest readings are held against.
         let is_within_rate = self.second.admit(now, self.limits.readings_per_second_max);
         let state = self.sensors.get_mut(sensor);
         let validated = if is_within_rate {
@@ -292,6 +289,8 @@ impl Engine {
         let state = self.sensors.get_mut(sensor);
         let values = sample.reading.values();
         self.counters.missed = self.counters.missed.saturating_add(sample.missed);
+        // A model knows windows of readings that follow each other, and nothing of
+        // what lies on both sides of a gap.
         if sample.is_restart || sample.missed > self.shape.gap_max {
             state.window.reset();
             self.counters.window_resets += 1;
@@ -312,6 +311,8 @@ impl Engine {
             deadline_us: arrived_us.saturating_add(self.limits.deadline_us),
             read_ns: receipt.read_ns,
         };
+        // Also where the rule will answer: drift is told by all windows, or a model
+        // that was sent away by it would never come back.
         let place = self.extract(sensor);
         mark(Stage::Features);
         match place {
@@ -337,6 +338,7 @@ impl Engine {
     /// Puts the question whose features are in the free `place`, unless it can
     /// be answered at once.
     fn ask(&mut self, place: u8, question: Question) -> Step {
+        // The window just taken in may be the one by which the features have drifted.
         self.follow(question.arrived_us);
         if !self.may_wait(&question) {
             return self.answer_at_once(&question);

@@ -86,6 +86,8 @@ impl HotPath {
             figures: Figures::new(&config.budget),
             progress: Arc::default(),
         };
+        // Here and not by the loader: a source does not start before its models have
+        // had their chance, or its first windows would all be the rule's.
         hot_path.load_models();
         Ok(hot_path)
     }
@@ -158,6 +160,8 @@ impl HotPath {
     }
 
     fn receipt(&mut self, at: Instant) -> Receipt {
+        // From here on the mark is the time: one reading of the clock ends a stage,
+        // begins the next, and is what the engine takes for now.
         self.figures.stages.begin(at);
         Receipt {
             now: self.clock.now_at(at),
@@ -191,6 +195,8 @@ impl HotPath {
         if name.len() > SENSOR_NAME_MAX || check_level(name).is_err() {
             return Err(Rejection::UnknownSensor);
         }
+        // Only here, where a name is taken in: a topic with such a level would be
+        // refused by the broker, and the alert with it.
         let id = self.driver.sensor(name)?;
         if self.voice.learn_name(id, name) {
             self.figures.note_sensor();
@@ -200,10 +206,12 @@ impl HotPath {
 
     /// Takes in one reading. If its window is due, a model is wanted.
     pub fn handle_reading(&mut self, sensor: SensorId, reading: &Reading, receipt: Receipt) {
+        // Whatever came between the read and this call was decoding.
         self.figures.stages.end(Stage::Decode);
         let (driver, mut telling) = self.driver();
         let step = driver.handle_reading(sensor, reading, receipt, &mut telling);
         self.figures.note_reading(&receipt, step != Step::Pending);
+        // After the figures: writing the example allocates, and takes long.
         if let Step::Settled(Outcome::Rejected(reason)) = step {
             self.note_invalid(sensor, reading, reason);
         }

@@ -62,11 +62,14 @@ impl Batch {
     /// Takes back a ticket; returns who ran it unless it is void.
     pub(super) fn finish(&mut self, ticket: Ticket) -> Option<Choice> {
         let bit = 1 << ticket.place;
+        // The number tells a ticket of a batch that was abandoned from one of the batch
+        // that has the same place now.
         if ticket.batch != self.id || self.running & bit == 0 {
             return None;
         }
         let choice = self.choice;
         self.running &= !bit;
+        // Its run is over: a window added now would wait for a run that never comes.
         self.is_closed = true;
         if self.running == 0 {
             self.choice = None;

@@ -42,6 +42,8 @@ impl Engine {
         if !self.has_room() {
             return None;
         }
+        // The first window chooses for the batch: it runs on one instance, whatever the
+        // ladder would say of the next window.
         let choice = self.batch.choice().or(self.ladder.choice(now.mono_us))?;
         let (place, deadline_us) = self.pending.start_next()?;
         let ticket = self.batch.add(place, choice);
@@ -71,6 +73,7 @@ impl Engine {
         else {
             return 0;
         };
+        // If the trial fails, no more than one window has paid for it.
         if choice.is_trial {
             return 1;
         }
@@ -78,6 +81,8 @@ impl Engine {
         // Cast: saturates, as wanted where a window costs nothing.
         let in_time = (left_us / cost_us.max(0.0)) as usize;
         let batch_max = self.ladder.model(choice.model).batch_max;
+        // One at least: what a run costs is a guess, and a model that was once slow
+        // would else never have another chance to be quick.
         in_time.clamp(1, batch_max)
     }
 
@@ -112,6 +117,8 @@ impl Engine {
         outputs: Result<&[f32], Fault>,
         now_us: u64,
     ) {
+        // Two questions, since a window that was answered by the rule at its deadline
+        // still has its ticket out, which keeps the batch from ending.
         let choice = self.batch.finish(ticket);
         let answered = choice.and_then(|c| Some((c, self.pending.finish(ticket.place)?)));
         let Some((choice, question)) = answered else {
@@ -130,6 +137,8 @@ impl Engine {
                 self.give_fallback(&question, now_us);
                 Ending::Faulty(fault.reason())
             }
+            // By the deadline, not by the keeper's time before it: an answer that comes
+            // in between is better than the rule's, and it is in time.
             Ok(_) if now_us > question.deadline_us => {
                 self.counters.late_results += 1;
                 self.give_fallback(&question, now_us);
@@ -164,6 +173,7 @@ impl Engine {
         while let Some((question, was_running)) = self.pending.expire(due_us) {
             self.give_fallback(&question, now_us);
             if was_running {
+                // The model is slow by now: more windows would only wait with it.
                 self.batch.close();
                 self.note_late(now_us);
             }
@@ -187,6 +197,8 @@ impl Engine {
         }
         let (choice, windows) = self.batch.abandon()?;
         let hang = self.ladder.handle_hang(choice, windows, now_us);
+        // Last, since it asks the ladder who may run the windows that still wait, and
+        // the instance must be out by then.
         self.handle_timeout(now_us);
         Some(hang)
     }
@@ -194,6 +206,8 @@ impl Engine {
     /// A stuck thread came back, with whatever result. Returns whether its
     /// instance is taken back; if not, the driver drops it.
     pub(crate) fn handle_late_return(&mut self, hang: Hang, now_us: u64) -> bool {
+        // First, because the time may have come to give the instance up, and then it
+        // is given up, even if nobody has looked since.
         self.follow(now_us);
         self.counters.late_results += u64::from(hang.windows);
         self.ladder.handle_late_return(hang)

@@ -38,7 +38,8 @@ pub(super) struct Pending {
     /// Shape `[PENDING_MAX, features]`.
     features: Box<[f32]>,
     features_len: usize,
-    /// Unanswered places, oldest first; deadlines rise with age.
+    /// Unanswered places, oldest first. All have the same time from arrival to
+    /// deadline, so the front is always the next to be due.
     order: Deque<u8, PENDING_MAX>,
     waiting: usize,
 }
@@ -57,6 +58,7 @@ impl Pending {
     /// A free place and where its features go; it stays free until
     /// [`Pending::ask`].
     pub(super) fn free_place(&mut self) -> Option<(u8, &mut [f32])> {
+        // Nearly always the first one: few windows wait at a time.
         let place = self.places.iter().position(|s| matches!(s, Place::Free))?;
         let features = &mut self.features[place * self.features_len..][..self.features_len];
         Some((place as u8, features))
@@ -96,6 +98,8 @@ impl Pending {
         let Place::Running(question) = self.places[usize::from(place)] else {
             return None;
         };
+        // Free while the ticket may still be out: the model has a copy of the features,
+        // and the batch knows the ticket from one of a later use.
         self.places[usize::from(place)] = Place::Free;
         self.forget(place);
         Some(question)

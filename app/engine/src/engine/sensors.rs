@@ -46,7 +46,6 @@ impl SensorState {
 
 pub(super) struct Sensors {
     ids: HashMap<Box<str>, SensorId>,
-    names: Vec<Box<str>>,
     states: Vec<SensorState>,
     max: usize,
     /// Features that each sensor's cache holds; 0: no cache.
@@ -57,7 +56,6 @@ impl Sensors {
     pub(super) fn new(max: usize, cached_len: usize) -> Self {
         Self {
             ids: HashMap::new(),
-            names: Vec::new(),
             states: Vec::new(),
             max,
             cached_len,
@@ -73,7 +71,6 @@ impl Sensors {
         }
         let id = SensorId(self.states.len() as u32);
         self.ids.insert(name.into(), id);
-        self.names.push(name.into());
         self.states.push(SensorState {
             validator: Validator::new(),
             rule: Rule::new(),
@@ -83,10 +80,6 @@ impl Sensors {
             last: None,
         });
         Ok(id)
-    }
-
-    pub(super) fn name(&self, id: SensorId) -> &str {
-        &self.names[id.index()]
     }
 
     pub(super) fn len(&self) -> usize {

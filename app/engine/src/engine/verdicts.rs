@@ -62,7 +62,9 @@ impl Engine {
         let choice = self.ladder.choice(question.arrived_us)?;
         let rung = self.ladder.model(choice.model).rung;
         let cache = &self.sensors.get(question.sensor).cache;
+        // By the rung that would run now: another model's score says nothing here.
         let cached = cache.get(self.pending.features(place), rung)?;
+        // A trial is there to see the model run.
         if choice.is_trial {
             return None;
         }
@@ -191,6 +193,8 @@ impl Engine {
     }
 
     fn say(&mut self, output: Output) {
+        // A queue that grew would allocate on the hot path, and one that dropped would
+        // lose an alert: there is no third way but the driver's, which is to drain.
         assert!(
             self.outputs.len() < OUTPUTS_MAX,
             "outputs are drained between events"

@@ -36,6 +36,8 @@ impl SourceClock {
         timestamp_us: Option<i64>,
     ) {
         let at_us = self.clock.us_at(at) as i64;
+        // Anew with each row, so that the recording's clock passes while a model runs:
+        // a deadline is of this machine, whatever it replays.
         self.replay_offset_us = (recorded_us as i64).saturating_sub(at_us);
         self.utc_us = timestamp_us.unwrap_or(recorded_us as i64);
     }

@@ -101,6 +101,8 @@ impl Figures {
         let now_us = receipt.now.mono_us;
         self.allocations.readings += 1;
         self.load.handle_arrivals(1, now_us);
+        // Service is what keeps the thread busy. That of a window which waits is
+        // counted with its batch.
         if is_settled {
             self.load
                 .handle_service(1, self.stages.take_busy_us(), now_us);
@@ -115,6 +117,7 @@ impl Figures {
     /// A model ran a batch of `rows`.
     pub(super) fn note_run(&mut self, took: Duration, rows: usize, allocations: u64) {
         self.allocations.by_models += allocations;
+        // Each window waited for the whole run, and cost its part of it.
         for _ in 0..rows {
             self.stages.record(Stage::Inference, took / rows as u32);
             self.inference_ns.saturating_record(took.as_nanos() as u64);
