@@ -105,7 +105,10 @@ const PICTURE: [(&str, &[&str]); 19] = [
             "hark-wire",
         ],
     ),
-    ("hark-simulation", &["hark-engine", "hark-mqtt", "hark-wire"]),
+    (
+        "hark-simulation",
+        &["hark-engine", "hark-mqtt", "hark-wire"],
+    ),
     ("xtask", &[]),
 ];
 

@@ -14,7 +14,8 @@ fn a_source_of_seventeen_topics_connects() -> Result<()> {
         .collect();
     let topics = topics.join(", ");
     let source = format!("[[sources]]\nname = \"many\"\nkind = \"mqtt\"\ntopics = [{topics}]\n");
-    let hark = Site::at(&broker, &source)?.run()?;
+    let site = Site::at(&broker, &source)?;
+    let hark = site.run()?;
     hark.wait_for_link("many")?;
     let summary = hark.terminate()?.summary()?;
     assert_eq!(count(&summary, "sources.many.connects"), 1);
@@ -28,7 +29,8 @@ fn the_shortest_keep_alives_work() -> Result<()> {
         let heard = broker.subscribe("hark/v1/gateway/status")?;
         let port = broker.port();
         let mqtt = format!("[mqtt]\nport = {port}\nkeep_alive_s = {keep_alive_s}\n");
-        let hark = Site::with(&mqtt, SOURCE)?.run()?;
+        let site = Site::with(&mqtt, SOURCE)?;
+        let hark = site.run()?;
         hark.wait_for_link("bench")?;
         heard.find(LIMIT, |message| {
             message.text().is_ok_and(|text| text.contains("online"))
@@ -56,7 +58,8 @@ fn an_alert_that_the_broker_refuses_is_counted_and_named() -> Result<()> {
         lines: &lines,
         ..Settings::default()
     })?;
-    let hark = Site::at(&broker, SOURCE)?.run()?;
+    let site = Site::at(&broker, SOURCE)?;
+    let hark = site.run()?;
     hark.wait_for_link("bench")?;
     for seq in 0..crate::node::ENOUGH {
         let level = bundle::HIGH;
