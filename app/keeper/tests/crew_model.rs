@@ -34,7 +34,7 @@ fn check_relief(stuck_max: u32) {
             thread::spawn(move || crew.come_back())
         };
         let asked = crew.relieve();
-        let returned = stuck.join().unwrap();
+        let returned = stuck.join().expect("it does not panic");
         // Exactly one stands by: the one that came back, or the one that the
         // serving thread started. If it was told that there is none, the next
         // time that it asks there is.
