@@ -329,3 +329,24 @@ fn text(alert: &AlertReport) -> String {
 fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("reports hold no maps with other keys than text")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_log_did_not_take_stands_in_it_as_an_event() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        let mut write = log_entries(EventLog::new(&path, 1000, 1));
+        write(Entry::Line(b"{}")).unwrap();
+        write(Entry::LeftOut(3)).unwrap();
+        let log = std::fs::read_to_string(&path).unwrap();
+        let told = log.strip_prefix("{}\n").unwrap();
+        let told: serde_json::Value = serde_json::from_str(told).unwrap();
+        assert_eq!(told["event"], "left_out");
+        assert_eq!(told["output"], "event log");
+        assert_eq!(told["count"], 3);
+        assert!(told["time"].is_string());
+    }
+}
