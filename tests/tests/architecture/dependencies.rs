@@ -61,6 +61,7 @@ const PICTURE: [(&str, &[&str]); 19] = [
         "hark-player",
         &[
             "hark-hal",
+            "hark-mqtt",
             "hark-outlet",
             "hark-rig",
             "hark-threads",
