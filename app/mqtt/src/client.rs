@@ -34,13 +34,16 @@
 
 mod deliveries;
 mod down;
+mod event;
 mod settings;
 
 use crate::backoff::Backoff;
 use crate::session::Incoming;
-use crate::{Event, Full, Payload, Session, SessionError, reason};
+use crate::{Event, Payload, Session, SessionError, reason};
 use deliveries::Deliveries;
 pub use down::Down;
+use event::Lost;
+pub use event::{ClientEvent, Unpublished};
 pub use settings::{ClientSettings, Letter};
 
 /// How long a connection may take to be made, name and all.
@@ -89,81 +92,6 @@ enum State {
     Up,
     Leaving { until_ms: u64, has_said: bool },
     Gone,
-}
-
-struct Lost {
-    why: Down,
-    is_young: bool,
-    retry_in_ms: u64,
-}
-
-/// What a client tells its caller.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ClientEvent<'a> {
-    /// The broker has taken the connection and answered every subscription.
-    Up,
-    /// The broker will not send what matches this filter.
-    SubscriptionRefused {
-        /// The filter.
-        filter: &'a str,
-        /// The code in SUBACK.
-        code: u8,
-        /// The code in words.
-        reason: &'static str,
-    },
-    /// A message, acknowledged as its quality of service demands, and told
-    /// once at QoS 2.
-    Message {
-        /// Its topic, never empty.
-        topic: &'a str,
-        /// Its payload, any bytes.
-        payload: &'a [u8],
-        /// The broker kept it from before the subscription.
-        is_retained: bool,
-    },
-    /// A message that is larger than the settings allow was skipped, and
-    /// acknowledged.
-    Oversize {
-        /// The size of its packet.
-        bytes: usize,
-    },
-    /// The broker has taken a letter. Letters are told in their order.
-    Published {
-        /// The letter's.
-        handle: u64,
-    },
-    /// The broker has refused a letter, or would: it will not be sent again.
-    Refused {
-        /// The letter's.
-        handle: u64,
-        /// The letter's.
-        topic: &'a str,
-        /// The code in PUBACK.
-        code: u8,
-        /// The code in words.
-        reason: &'static str,
-    },
-    /// The connection was lost or could not be made; the next try follows.
-    Down {
-        /// Why.
-        why: Down,
-        /// It had just been made: another client of this name may throw it
-        /// off.
-        is_young: bool,
-        /// When the next try follows.
-        retry_in_ms: u64,
-    },
-}
-
-/// Why a message was not published; nothing of it was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unpublished {
-    /// There is no connection that the broker has taken.
-    #[error("there is no connection to the broker")]
-    Down,
-    /// The output is full.
-    #[error(transparent)]
-    Full(#[from] Full),
 }
 
 impl Client {
@@ -286,6 +214,7 @@ impl Client {
     /// A connection is open.
     pub fn handle_opened(&mut self) {
         if self.wants_connection() {
+            // With it go the bytes and the identifiers of the connection before.
             self.session.restart();
             self.asked = 0;
             self.answered = 0;
@@ -301,6 +230,8 @@ impl Client {
         if self.wants_connection() {
             self.fail(why);
         } else if self.is_open() {
+            // Not `fail`: readings may have been received and not told, and
+            // each is to have its outcome.
             self.ending = Some(why);
         }
     }
@@ -380,6 +311,8 @@ impl Client {
             if !self.is_taken() && !matches!(self.state, State::Greeting { .. }) {
                 return None;
             }
+            // Not in `handle_subscribed`: a client without a subscription gets
+            // here by CONNACK alone, and each refusal is told before.
             if self.answered_all() {
                 if let Some(why) = self.refusal() {
                     self.fail(why);
@@ -391,6 +324,7 @@ impl Client {
             }
             match self.session.poll_step() {
                 Err(error) => self.fail(Down::Protocol(error)),
+                // Nothing whole is left of what came before the end.
                 Ok(None) => match self.ending.take() {
                     Some(why) => self.fail(why),
                     None => return None,
@@ -572,6 +506,8 @@ impl Client {
         }
         let rest = &self.subscriptions[self.asked..];
         let mut count = rest.len().min(FILTERS_MAX);
+        // One filter always finds room once the output is sent: `new` made it
+        // large enough. Until then the next turn tries again.
         while count > 0 {
             let filters = rest[..count].iter();
             let filters: Vec<_> = filters
@@ -590,6 +526,7 @@ impl Client {
     fn say_goodbye(&mut self) {
         if let State::Leaving { until_ms, .. } = self.state {
             self.session.disconnect();
+            // A goodbye in time still needs a moment for the socket.
             let until_ms = until_ms.max(self.now_ms + GOODBYE_MS_MAX);
             self.state = State::Leaving {
                 until_ms,
@@ -625,11 +562,13 @@ impl Client {
     /// Ends the connection, or the try to make one.
     fn fail(&mut self, why: Down) {
         self.ending = None;
+        // Before the next connection can hand anything over.
         self.deliveries.handle_down();
         let is_young = self.backoff.is_young(self.now_ms);
         let retry_in_ms = self.backoff.handle_down(self.now_ms);
         let until_ms = self.now_ms + retry_in_ms;
         self.state = match self.state {
+            // Whoever leaves does not come back in order to leave better.
             State::Leaving { .. } | State::Gone => State::Gone,
             _ => State::Waiting { until_ms },
         };
@@ -638,20 +577,5 @@ impl Client {
             is_young,
             retry_in_ms,
         });
-    }
-}
-
-impl Lost {
-    fn told(self) -> ClientEvent<'static> {
-        let Self {
-            why,
-            is_young,
-            retry_in_ms,
-        } = self;
-        ClientEvent::Down {
-            why,
-            is_young,
-            retry_in_ms,
-        }
     }
 }
