@@ -20,6 +20,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
 use std::time::Instant;
 
 /// Names of panicked threads that are kept. A panic ends the appliance, so there
@@ -67,6 +68,8 @@ struct Running {
     id: u64,
     name: String,
     stage: Stage,
+    /// To be woken; none for the moment in which it is being started.
+    thread: Option<Thread>,
 }
 
 /// What a thread returns in the end.
@@ -77,6 +80,15 @@ impl<T> Outcome<T> {
     /// What the thread returned; none while it runs, or if it panicked.
     pub fn take(&self) -> Option<T> {
         self.0.try_recv().ok()
+    }
+
+    /// As [`Outcome::take`], and waits for it until `until`; for ever without.
+    pub fn wait(&self, until: Option<Instant>) -> Option<T> {
+        let Some(until) = until else {
+            return self.0.recv().ok();
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        self.0.recv_timeout(left).ok()
     }
 }
 
@@ -135,7 +147,10 @@ impl Threads {
             }
         });
         match spawned {
-            Ok(_) => Ok(Outcome(outcome)),
+            Ok(handle) => {
+                self.shared.note_started(id, handle.thread());
+                Ok(Outcome(outcome))
+            }
             Err(error) => {
                 self.shared.leave(id, false);
                 Err(error)
@@ -143,11 +158,15 @@ impl Threads {
         }
     }
 
-    /// Tells `stage`, and all before it, to stop.
+    /// Tells `stage`, and all before it, to stop, and wakes who is parked.
     pub fn request(&self, stage: Stage) {
         for (sender, _) in &self.shared.signals[..=stage as usize] {
             sender.request();
         }
+        let state = self.shared.state();
+        let told = state.running.iter().filter(|thread| thread.stage <= stage);
+        told.filter_map(|told| told.thread.as_ref())
+            .for_each(Thread::unpark);
     }
 
     /// As [`Threads::request`], and waits for these threads until `until`; whether
@@ -186,8 +205,21 @@ impl Shared {
         let mut state = self.state();
         state.started += 1;
         let id = state.started;
-        state.running.push(Running { id, name, stage });
+        state.running.push(Running {
+            id,
+            name,
+            stage,
+            thread: None,
+        });
         id
+    }
+
+    fn note_started(&self, id: u64, thread: &Thread) {
+        let mut state = self.state();
+        // It may have ended already.
+        if let Some(running) = state.running.iter_mut().find(|running| running.id == id) {
+            running.thread = Some(thread.clone());
+        }
     }
 
     fn leave(&self, id: u64, has_panicked: bool) {
