@@ -7,32 +7,35 @@
 
 mod start;
 
-use crate::board::{Board, Supervisor};
+use crate::board::Board;
 use crate::summary::Summary;
 use anyhow::Context;
 use hark_config::Config;
 use hark_hal::Clock;
-use hark_keeper::Keeper;
 use hark_outlet::line_writer::LineCounts;
-use hark_outlet::mqtt::{Broker, Outbox, Publisher};
-use hark_outlet::outputs::{OutputSettings, Outputs, Stdout};
-use hark_outlet::verdicts::{OnVerdict, VerdictSettings, Verdicts};
+use hark_outlet::mqtt::{Broker, Outbox, PublisherSettings};
+use hark_outlet::outputs::{OutputCounts, OutputSettings, Outputs, Stdout};
+use hark_outlet::verdicts::{self, OnVerdict, VerdictSettings};
 use hark_serve::Feed;
 use hark_serve::fault::{Injection, Stall};
 use hark_serve::hot_path::HotPath;
-use hark_serve::report::{self, Event, Reporter};
-use hark_serve::shift::{Ended, Served};
-use hark_threads::shutdown::{self, ShutdownSender};
+use hark_serve::report::{self, Event, Reporter, Reports, SensorVerdict};
+use hark_serve::shift::{Ended, Served, Shard};
+use hark_threads::{Outcome, Shutdown, Stage, Threads};
 use hdrhistogram::Histogram;
-use start::{
-    Start, device_name, open_log, open_rungs, publisher_settings, publishes_itself, start_publisher,
-};
+use start::{Start, device_name, open_log, open_rungs, publisher_settings, publishes_itself};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-/// How long a stop waits for a source: for a connect that is under way, and for
-/// a model that the keeper has not given up yet.
-const STOP_TIMEOUT: Duration = Duration::from_secs(4);
+/// Until when the stages of a stop are waited for, from its beginning: two seconds
+/// for all, whatever is stuck. A stage that ends early leaves its time to the rest.
+const WATCH_BY: Duration = Duration::from_millis(200);
+/// Most of it is for the sources: for a read or a connect that is under way, and
+/// for a model that the keeper has not given up yet.
+const SERVE_BY: Duration = Duration::from_millis(700);
+/// The rest is for what is told last: the summary and the lines of the log.
+const STOP_BY: Duration = Duration::from_millis(1_400);
 
 /// How an appliance shows itself.
 #[derive(Default)]
@@ -51,6 +54,9 @@ pub struct Presentation {
     /// Whether the configured outputs and watchdogs are driven: by the appliance
     /// in its place, and not by a replay of what it heard.
     pub drives_board: bool,
+    /// A start that is told by it to stop does not wait for its models; the
+    /// caller stops it then.
+    pub stop: Option<Shutdown>,
 }
 
 /// Makes the feed of a source; what [`hark_links::open`] does unless a benchmark has
@@ -61,16 +67,28 @@ pub type MakeFeed<'a> =
 /// A running appliance.
 pub struct Appliance {
     deadline_us: u64,
+    threads: Threads,
     sources: Vec<Served>,
     /// Ended sources' results, by the index of the source.
     results: Vec<Option<Ended>>,
-    keeper: Keeper,
-    stop_sources: ShutdownSender,
     reporter: Reporter,
     outputs: Outputs,
-    verdicts: Option<Verdicts>,
-    publisher: Option<(Publisher, Outbox, ShutdownSender)>,
-    supervisor: Option<Supervisor>,
+    /// Verdicts dropped.
+    verdicts: Option<Outcome<u64>>,
+    /// What the publisher publishes.
+    outbox: Option<Outbox>,
+    /// What the supervisor returns.
+    board: Option<Outcome<Board>>,
+}
+
+/// What is opened before the first thread starts, for it may be wrong.
+struct Opened {
+    shards: Vec<Box<Shard>>,
+    publisher: Option<PublisherSettings>,
+    verdicts: Option<VerdictSettings>,
+    /// `<root>/<device>`, which every topic begins with.
+    root: String,
+    board: Option<Board>,
 }
 
 impl Appliance {
@@ -98,86 +116,53 @@ impl Appliance {
             crate::broker::start(config.broker.listen, config.mqtt.protocol)?;
         }
         let device = device_name(config)?;
-        let publishes_verdicts = config.mqtt.verdicts && config.mqtt.enabled;
-        let needs_thread = publishes_verdicts
-            && !config
-                .sources
-                .iter()
-                .all(|source| publishes_itself(config, source));
-        let wants_verdicts = needs_thread || presentation.on_verdict.is_some();
-        let (mut reporter, reports, verdicts) = report::channel();
-        reporter.waits_for_reader(presentation.waits_for_reader);
-        let reporter = if wants_verdicts {
-            reporter
-        } else {
-            reporter.without_verdicts()
-        };
         let rungs = open_rungs(config, presentation.fault.as_ref())?;
-        let clock = Clock::start();
-        let (stop_sources, shutdown) = shutdown::channel();
-        let mut start = Start {
+        let threads = Threads::new();
+        let stop = presentation.stop.clone();
+        let stop = stop.unwrap_or_else(|| threads.shutdown(Stage::Serve).clone());
+        let channels = report::channel();
+        let (reporter, reports, verdicts) = reporter_for(config, &presentation, channels);
+        let start = Start {
             config,
             device: &device,
             rungs: &rungs,
             reporter: &reporter,
-            clock,
-            shutdown,
-            stall: presentation.stall,
+            clock: Clock::start(),
+            threads: &threads,
+            stop: &stop,
+            stall: presentation.stall.clone(),
             keeper_progress: Arc::default(),
             outputs_progress: Arc::default(),
         };
-        let shards = start.make_shards(make_feed)?;
-        let root = format!("{}/{device}", config.mqtt.root);
-        let requests = start.node_requests(&shards);
-        let publisher = publisher_settings(config, &device, requests)?;
-        let log = open_log(config);
-        let verdicts_mqtt = needs_thread
-            .then(|| anyhow::Ok((start.verdict_broker()?, root.clone())))
-            .transpose()?;
-        let board = presentation.drives_board.then(|| Board::open(config));
-        let board = board.transpose()?;
+        let (opened, shown) = open(&start, presentation, make_feed)?;
         // What can fail from here on is the system, which gives no thread: then
         // the watchdog is right to bite.
-        let publisher = publisher
-            .map(|settings| start_publisher(config, settings))
-            .transpose()?;
-        let mqtt = publisher
-            .as_ref()
-            .map(|(_, outbox, _)| (outbox.clone(), root));
-        let settings = OutputSettings {
-            log,
-            mqtt,
-            stdout: presentation.stdout,
-            waits_for_reader: presentation.waits_for_reader,
-            progress: Arc::clone(&start.outputs_progress),
-        };
-        let outputs = Outputs::start(settings, reports).context("starting the output thread")?;
-        let settings = VerdictSettings {
-            mqtt: verdicts_mqtt,
-            on_verdict: presentation.on_verdict,
-        };
-        let verdicts = wants_verdicts.then(|| Verdicts::start(settings, verdicts));
-        let verdicts = verdicts
-            .transpose()
-            .context("starting the verdict thread")?;
+        let outbox = opened.publisher.map(|settings| start.publish(settings));
+        let outbox = outbox.transpose()?;
+        let mqtt = outbox.clone().map(|outbox| (outbox, opened.root));
+        let outputs = start_outputs(&start, shown, mqtt, reports)?;
+        let verdicts = opened
+            .verdicts
+            .map(|to| verdicts::hand_out(&threads, to, verdicts));
+        let verdicts = verdicts.transpose();
+        let verdicts = verdicts.context("starting the verdict thread")?;
         reporter.report(Event::Started {
             version: env!("CARGO_PKG_VERSION"),
             device: device.clone(),
         });
-        let (sources, keeper) = start.serve(shards)?;
-        let supervisor = board.map(|board| start.supervise(board, &sources));
-        let supervisor = supervisor.transpose().context("starting the supervisor")?;
+        let sources = start.serve(opened.shards)?;
+        let board = opened.board.map(|board| start.supervise(board, &sources));
+        let board = board.transpose().context("starting the supervisor")?;
         Ok(Self {
             deadline_us: (config.device.deadline_ms * 1e3) as u64,
             results: sources.iter().map(|_| None).collect(),
+            threads,
             sources,
-            keeper,
-            stop_sources,
             reporter,
             outputs,
             verdicts,
-            publisher,
-            supervisor,
+            outbox,
+            board,
         })
     }
 
@@ -189,7 +174,7 @@ impl Appliance {
     /// Whether there is nothing to wait for: every source has ended, as files do,
     /// or a thread has panicked, which only a new start mends.
     pub fn has_ended(&mut self) -> bool {
-        self.take_results(Duration::ZERO);
+        self.take_results(Instant::now());
         self.results.iter().all(Option::is_some) || self.panicked().next().is_some()
     }
 
@@ -199,25 +184,11 @@ impl Appliance {
         let sources = served
             .filter(|(_, result)| matches!(result, Some(Ended::Panicked)))
             .map(|(served, _)| format!("source {}", served.name));
-        let publisher = self.publisher.as_ref();
-        let others = [
-            ("the output thread", self.outputs.has_ended()),
-            (
-                "the verdict thread",
-                self.verdicts.as_ref().is_some_and(Verdicts::has_ended),
-            ),
-            (
-                "the publisher",
-                publisher.is_some_and(|(publisher, ..)| publisher.has_ended()),
-            ),
-        ];
-        let others = others.into_iter().filter(|(_, has_ended)| *has_ended);
-        sources.chain(others.map(|(name, _)| name.to_owned()))
+        sources.chain(self.threads.panicked())
     }
 
-    /// Takes in the results of sources that end within `wait`.
-    fn take_results(&mut self, wait: Duration) {
-        let until = Instant::now() + wait;
+    /// Takes in the results of sources that end until `until`.
+    fn take_results(&mut self, until: Instant) {
         for (served, result) in self.sources.iter().zip(&mut self.results) {
             if result.is_some() {
                 continue;
@@ -240,43 +211,33 @@ impl Appliance {
 
     /// As [`Appliance::stop`], with the latencies of all verdicts, nanoseconds.
     pub fn stop_with_latency(mut self) -> (Summary, Histogram<u64>) {
-        let board = self.supervisor.take().and_then(Supervisor::stop);
-        self.stop_sources.request();
-        self.take_results(STOP_TIMEOUT);
+        let begun = Instant::now();
+        self.threads.stop(Stage::Watch, begun + WATCH_BY);
+        self.threads.request(Stage::Serve);
+        self.take_results(begun + SERVE_BY);
         let threads_panicked: Vec<String> = self.panicked().collect();
-        let abandoned = self
-            .sources
-            .iter()
-            .map(|served| served.post.abandoned())
-            .sum();
-        let mut sources_stuck = 0;
-        for (served, result) in self.sources.iter().zip(&self.results) {
-            if result.is_none() {
-                tracing::error!("{} does not end; its readings are not counted", served.name);
-                sources_stuck += 1;
-            }
-        }
-        // Without the keeper nobody hands a shard over: who stands by goes.
-        drop(self.keeper);
-        drop(self.sources);
+        let abandoned = self.sources.iter().map(|served| served.threads.abandoned());
+        let threads_abandoned = abandoned.sum();
+        let sources_stuck = self.count_stuck();
+        // Who stands by goes with the keeper.
+        self.threads.request(Stage::Keep);
         self.reporter.report(Event::Stopped);
         drop(self.reporter);
-        // The publisher says goodbye while the others write their last lines.
-        let last_lines = self.outputs.stop();
-        if let Some((.., stop)) = &self.publisher {
-            stop.request();
+        let until = begun + STOP_BY;
+        let outputs = stop_outputs(
+            &self.threads,
+            self.outputs,
+            self.verdicts,
+            self.outbox,
+            until,
+        );
+        let threads_left = self.threads.running();
+        if !threads_left.is_empty() {
+            tracing::warn!("left behind: {}", threads_left.join(", "));
         }
-        let mut outputs = last_lines.finish();
-        outputs.verdicts_dropped = self.verdicts.map_or(0, Verdicts::stop);
-        if let Some((publisher, outbox, _)) = self.publisher {
-            publisher.join();
-            outputs.mqtt = outbox.counts();
-        }
-        let LineCounts { written, lost } = crate::logging::counts();
-        (outputs.stderr_written, outputs.stderr_lost) = (written, lost);
         // A stop that leaves a source behind, or follows a panic, is no orderly one:
         // the watchdog goes on, and waits for the next hark or resets the board.
-        if let Some(board) = board
+        if let Some(board) = self.board.and_then(|board| board.take())
             && sources_stuck == 0
             && threads_panicked.is_empty()
         {
@@ -290,11 +251,120 @@ impl Appliance {
         let (summary, latency_ns) = Summary::of(self.deadline_us, results.collect());
         let summary = Summary {
             outputs,
-            threads_abandoned: abandoned,
+            threads_abandoned,
             sources_stuck,
             threads_panicked,
+            threads_left,
             ..summary
         };
         (summary, latency_ns)
     }
+
+    /// The sources that have not ended, which are told of.
+    fn count_stuck(&self) -> usize {
+        let served = self.sources.iter().zip(&self.results);
+        let stuck = served.filter(|(_, result)| result.is_none());
+        stuck
+            .inspect(|(served, _)| {
+                tracing::error!("{} does not end; its readings are not counted", served.name);
+            })
+            .count()
+    }
+}
+
+/// How the appliance is shown by its outputs.
+struct Shown {
+    stdout: Stdout,
+    waits_for_reader: bool,
+}
+
+/// The channels of reports, as far as somebody wants what goes through them.
+fn reporter_for(
+    config: &Config,
+    presentation: &Presentation,
+    (mut reporter, reports, verdicts): (Reporter, Reports, Receiver<SensorVerdict>),
+) -> (Reporter, Reports, Receiver<SensorVerdict>) {
+    reporter.waits_for_reader(presentation.waits_for_reader);
+    if !needs_verdict_thread(config) && presentation.on_verdict.is_none() {
+        reporter = reporter.without_verdicts();
+    }
+    (reporter, reports, verdicts)
+}
+
+/// Whether verdicts are published for a source that does not do so itself.
+fn needs_verdict_thread(config: &Config) -> bool {
+    let mut sources = config.sources.iter();
+    config.mqtt.verdicts
+        && config.mqtt.enabled
+        && !sources.all(|source| publishes_itself(config, source))
+}
+
+/// Opens everything that can be wrong, the board last: its watchdog runs from
+/// there on.
+fn open(
+    start: &Start<'_>,
+    presentation: Presentation,
+    make_feed: &mut MakeFeed<'_>,
+) -> anyhow::Result<(Opened, Shown)> {
+    let config = start.config;
+    let shards = start.make_shards(make_feed)?;
+    let requests = start.node_requests(&shards);
+    let publisher = publisher_settings(config, start.device, requests)?;
+    let root = format!("{}/{}", config.mqtt.root, start.device);
+    let mqtt = needs_verdict_thread(config)
+        .then(|| anyhow::Ok((start.verdict_broker()?, root.clone())))
+        .transpose()?;
+    let on_verdict = presentation.on_verdict;
+    let is_wanted = mqtt.is_some() || on_verdict.is_some();
+    let verdicts = is_wanted.then_some(VerdictSettings { mqtt, on_verdict });
+    let board = presentation.drives_board.then(|| Board::open(config));
+    let opened = Opened {
+        shards,
+        publisher,
+        verdicts,
+        root,
+        board: board.transpose()?,
+    };
+    let shown = Shown {
+        stdout: presentation.stdout,
+        waits_for_reader: presentation.waits_for_reader,
+    };
+    Ok((opened, shown))
+}
+
+fn start_outputs(
+    start: &Start<'_>,
+    shown: Shown,
+    mqtt: Option<(Outbox, String)>,
+    reports: Reports,
+) -> anyhow::Result<Outputs> {
+    let settings = OutputSettings {
+        log: open_log(start.config),
+        mqtt,
+        stdout: shown.stdout,
+        waits_for_reader: shown.waits_for_reader,
+        progress: Arc::clone(&start.outputs_progress),
+    };
+    Outputs::start(start.threads, settings, reports).context("starting the output thread")
+}
+
+/// Has everything written and published that was reported, until `until`.
+fn stop_outputs(
+    threads: &Threads,
+    outputs: Outputs,
+    verdicts: Option<Outcome<u64>>,
+    outbox: Option<Outbox>,
+    until: Instant,
+) -> OutputCounts {
+    let last_lines = outputs.stop();
+    // The publisher says goodbye while the others write their last lines.
+    threads.request(Stage::Publish);
+    let mut counts = last_lines.finish();
+    threads.stop(Stage::Publish, until);
+    let dropped = verdicts.and_then(|verdicts| verdicts.take());
+    counts.verdicts_dropped = dropped.unwrap_or_default();
+    counts.mqtt = outbox.map(|outbox| outbox.counts()).unwrap_or_default();
+    let LineCounts { written, lost } = crate::logging::counts();
+    (counts.stderr_written, counts.stderr_lost) = (written, lost);
+    counts
 }

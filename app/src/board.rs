@@ -15,7 +15,7 @@
 
 mod supervisor;
 
-pub use supervisor::{Supervisor, Watched};
+pub use supervisor::{Watched, supervise};
 
 use anyhow::Context;
 use hark_config::{Config, GpioConfig};

@@ -73,10 +73,32 @@ fn shutdown_on_signals() -> anyhow::Result<Shutdown> {
                     std::process::exit(128 + signal);
                 }
                 sender.request();
+                end_in_time();
             }
         })
         .context("starting the signal thread")?;
     Ok(shutdown)
+}
+
+/// After a signal a command has this long: the two seconds of an orderly stop,
+/// and what a machine that is busy with others takes longer.
+const END_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Ends the process if its main thread does not, which may hang itself, as in a
+/// disk where a configuration lies. Without a thread for it only a second signal
+/// does.
+fn end_in_time() {
+    let end = || {
+        std::thread::sleep(END_TIMEOUT);
+        tracing::error!("the stop does not end: ended without it");
+        // For the line above, which a thread of its own writes.
+        std::thread::sleep(READER_TIMEOUT);
+        std::process::exit(1);
+    };
+    let thread = std::thread::Builder::new().name("end".into());
+    thread.spawn(end).map(drop).unwrap_or_else(|error| {
+        tracing::warn!("no thread that ends hark if it hangs: {error}");
+    });
 }
 
 /// How long an appliance that stops waits for whoever reads its standard output.

@@ -9,6 +9,7 @@
 //! that cannot be written, and a panic of any thread is told the same way.
 
 use hark_outlet::line_writer::{Entry, LineCounts, LineSender, LineWriter, Rank, Room};
+use hark_threads::Threads;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -44,7 +45,7 @@ impl Logging {
     /// Starts the log of an appliance, whose lines are written by a thread of
     /// their own; at once if the system gives none. Called once.
     pub fn queued() -> Self {
-        let writer = LineWriter::start("standard error", ROOM, write);
+        let writer = LineWriter::start(&Threads::new(), "standard error", ROOM, write);
         if let Ok(writer) = &writer {
             QUEUE.set(writer.sender().clone()).ok();
         }

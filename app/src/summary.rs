@@ -54,6 +54,9 @@ pub struct Summary {
     pub sources_stuck: usize,
     /// Threads that panicked, by their names; what such a source read is missing.
     pub threads_panicked: Vec<String>,
+    /// Threads that did not end when they were to, by their names: they hang in a
+    /// model, a disk or a pipe, and go with the process.
+    pub threads_left: Vec<String>,
     /// What each stage took, and how often more than its budget.
     pub stages: BTreeMap<&'static str, StageSummary>,
     /// Rejections by reason, those that happened.

@@ -37,7 +37,7 @@ const STUCK: u64 = 1 << 32;
 #[derive(Debug)]
 pub struct Crew {
     word: AtomicU64,
-    stuck_max: u32,
+    stuck_max: u64,
 }
 
 /// Whether somebody stands by.
@@ -64,10 +64,10 @@ pub enum Return {
 impl Crew {
     /// Nobody stands by, and nobody is stuck; of these at most `stuck_max` are
     /// relieved by a fresh thread.
-    pub fn new(stuck_max: u32) -> Self {
+    pub fn new(stuck_max: usize) -> Self {
         Self {
             word: AtomicU64::new(0),
-            stuck_max,
+            stuck_max: stuck_max as u64,
         }
     }
 
@@ -95,7 +95,7 @@ impl Crew {
     pub fn relieve(&self) -> Relief {
         let start = |word: u64| {
             let (standbys, stuck) = (word & STANDBYS, word / STUCK);
-            (standbys == 0 && stuck < u64::from(self.stuck_max)).then_some(word + STANDBY)
+            (standbys == 0 && stuck < self.stuck_max).then_some(word + STANDBY)
         };
         match self.change(start) {
             Ok(_) => Relief::Start,

@@ -2,64 +2,31 @@
 
 use crate::Slot;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// The shortest sleep: a deadline that has just come is claimed at the next
 /// turn, and turns without a sleep would starve a machine with one core.
 const SLEEP_MIN: Duration = Duration::from_micros(20);
 
-/// The watching thread; it ends when this is dropped.
-#[derive(Debug)]
-pub struct Keeper {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Keeper {
-    /// Watches `slots`. What is due is claimed and given to `take_over` with the
-    /// index of its slot, on the keeper's thread: it must neither wait nor
-    /// allocate.
-    ///
-    /// A slot armed while the keeper sleeps is seen after at most `tick`, which
-    /// is therefore how late a claim may be when deadlines are closer than that.
-    /// `prepare` is called first on the thread; `clock` gives microseconds on
-    /// the clock of the deadlines.
-    ///
-    /// # Errors
-    /// If the system gives no thread.
-    pub fn start<T: Send + 'static>(
-        slots: Vec<Arc<Slot<T>>>,
-        tick: Duration,
-        prepare: impl FnOnce() + Send + 'static,
-        clock: impl Fn() -> u64 + Send + 'static,
-        mut take_over: impl FnMut(usize, T) + Send + 'static,
-    ) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let is_stopped = Arc::clone(&stop);
-        let thread = std::thread::Builder::new()
-            .name("keeper".into())
-            .spawn(move || {
-                prepare();
-                while !is_stopped.load(Ordering::Relaxed) {
-                    let sleep = turn(&slots, tick, &clock, &mut take_over);
-                    std::thread::sleep(sleep.max(SLEEP_MIN));
-                }
-            })?;
-        Ok(Self {
-            stop,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // A panic was told as it happened.
-            thread.join().ok();
+/// Watches `slots` on the calling thread, until `sleep` says that it is over.
+/// What is due is claimed and given to `take_over` with the index of its slot:
+/// it must neither wait nor allocate.
+///
+/// A slot armed while the keeper sleeps is seen after at most `tick`, which is
+/// therefore how late a claim may be when deadlines are closer than that.
+/// `clock` gives microseconds on the clock of the deadlines; `sleep` waits for
+/// the time that it is given and returns whether to end.
+pub fn keep<T>(
+    slots: &[Arc<Slot<T>>],
+    tick: Duration,
+    clock: impl Fn() -> u64,
+    mut take_over: impl FnMut(usize, T),
+    mut sleep: impl FnMut(Duration) -> bool,
+) {
+    loop {
+        let time = turn(slots, tick, &clock, &mut take_over);
+        if sleep(time.max(SLEEP_MIN)) {
+            return;
         }
     }
 }
@@ -133,19 +100,19 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_claims_what_nobody_takes_back() {
+    fn what_nobody_takes_back_is_claimed_until_it_is_over() {
         let slot = Arc::new(Slot::new());
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        let keeper = Keeper::start(
-            vec![Arc::clone(&slot)],
-            Duration::from_millis(1),
-            || {},
-            || 1_000,
-            move |_, value| sender.send(value).expect("the test listens"),
-        );
         let armed = slot.arm("work", 1_000);
-        assert_eq!(receiver.recv(), Ok("work"));
+        let taken = Cell::new(None);
+        let turns = Cell::new(0);
+        keep(
+            &[Arc::clone(&slot)],
+            Duration::from_millis(1),
+            || turns.get() * 1_000,
+            |_, value| taken.set(Some(value)),
+            |_| turns.replace(turns.get() + 1) == 1,
+        );
+        assert_eq!((turns.get(), taken.get()), (2, Some("work")));
         assert_eq!(slot.disarm(armed), None);
-        drop(keeper.expect("a thread"));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Inference cannot be interrupted. So whoever is about to infer puts all that
 //! is needed to go on without the answer into a [`Slot`], and takes it back
-//! afterwards. At the deadline the [`Keeper`], a thread of its own, claims what
+//! afterwards. At the deadline the keeper, a thread in [`keep`], claims what
 //! still lies there and goes on with it. One compare-and-swap decides which of
 //! the two has it; in the common case nothing is handed over at all.
 //!
@@ -17,7 +17,7 @@ mod keeper;
 mod slot;
 
 pub use crew::{Crew, Relief, Return};
-pub use keeper::Keeper;
+pub use keeper::keep;
 pub use slot::{Armed, Slot};
 
 /// What the slot and the crew are made of. The model checker compiles `slot.rs`

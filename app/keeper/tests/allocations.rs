@@ -1,11 +1,11 @@
 //! The keeper allocates nothing while it watches and takes over.
 #![allow(unsafe_code)]
 
-use hark_keeper::{Keeper, Slot};
+use hark_keeper::{Slot, keep};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -39,24 +39,32 @@ fn a_thousand_claims_allocate_nothing() {
     let allocated = Arc::new(AtomicU64::new(0));
     let shown = Arc::clone(&allocated);
     let mut before = None;
-    let _keeper = Keeper::start(
-        vec![Arc::clone(&slot)],
-        Duration::from_micros(50),
-        || {},
-        || 0,
-        move |_, value: Box<u64>| {
-            sender.send(value).expect("the test listens");
-            // The first hand-over sets up what the channel keeps of a thread.
-            let first = *before.get_or_insert_with(|| ALLOCATIONS.get());
-            shown.store(ALLOCATIONS.get() - first, Ordering::Relaxed);
-        },
-    )
-    .expect("a thread");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (slots, ends) = ([Arc::clone(&slot)], Arc::clone(&is_over));
+    let keeper = std::thread::spawn(move || {
+        keep(
+            &slots,
+            Duration::from_micros(50),
+            || 0,
+            move |_, value: Box<u64>| {
+                sender.send(value).expect("the test listens");
+                // The first hand-over sets up what the channel keeps of a thread.
+                let first = *before.get_or_insert_with(|| ALLOCATIONS.get());
+                shown.store(ALLOCATIONS.get() - first, Ordering::Relaxed);
+            },
+            |time| {
+                std::thread::sleep(time);
+                ends.load(Ordering::Relaxed)
+            },
+        );
+    });
     let mut value = Box::new(0);
     for _ in 0..1_000 {
         let armed = slot.arm(value, 0);
         value = receiver.recv().expect("the keeper claims");
         assert!(slot.disarm(armed).is_none());
     }
+    is_over.store(true, Ordering::Relaxed);
+    keeper.join().expect("it ends");
     assert_eq!(allocated.load(Ordering::Relaxed), 0);
 }

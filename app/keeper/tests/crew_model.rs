@@ -18,7 +18,7 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
 
 /// A crew with one stuck thread, and the thread that was called in its place.
-fn taken_over(stuck_max: u32) -> Arc<Crew> {
+fn taken_over(stuck_max: usize) -> Arc<Crew> {
     let crew = Arc::new(Crew::new(stuck_max));
     assert_eq!(crew.relieve(), Relief::Start);
     crew.taken_over();
@@ -26,7 +26,7 @@ fn taken_over(stuck_max: u32) -> Arc<Crew> {
 }
 
 /// One comes back while the serving thread asks whether one stands by.
-fn check_relief(stuck_max: u32) {
+fn check_relief(stuck_max: usize) {
     loom::model(move || {
         let crew = taken_over(stuck_max);
         let stuck = {

@@ -11,11 +11,11 @@
 //! An output that stands still may never let go of its thread. So a stop waits
 //! for a bounded time, and leaves such a thread behind.
 
+use hark_threads::{Shutdown, Stage, Threads};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 /// How much may wait for one output.
@@ -64,7 +64,6 @@ pub struct LineSender {
 /// The thread that writes, and its owner's way to end it.
 pub struct LineWriter {
     sender: LineSender,
-    thread: JoinHandle<()>,
     /// Nothing is ever sent: it is closed by the end of the thread.
     has_ended: Receiver<()>,
 }
@@ -144,6 +143,7 @@ impl LineWriter {
     /// # Errors
     /// If the system gives no thread.
     pub fn start(
+        threads: &Threads,
         name: &'static str,
         room: Room,
         write: impl FnMut(Entry<'_>) -> anyhow::Result<()> + Send + 'static,
@@ -159,14 +159,13 @@ impl LineWriter {
             untold: 0,
             is_failing: false,
         };
-        let thread = std::thread::Builder::new().name(name.into());
-        let thread = thread.spawn(move || {
+        // Told to end by a message, behind all that waits.
+        threads.spawn(name, Stage::Write, move |_: &Shutdown| {
             let _closed_by_the_end: SyncSender<()> = closed_by_the_end;
             output.run(&messages);
         })?;
         Ok(Self {
             sender: LineSender { queue, ledger },
-            thread,
             has_ended,
         })
     }
@@ -174,11 +173,6 @@ impl LineWriter {
     /// Where lines are left.
     pub fn sender(&self) -> &LineSender {
         &self.sender
-    }
-
-    /// Whether the thread has ended: before a stop only a panic ends it.
-    pub fn has_ended(&self) -> bool {
-        self.thread.is_finished()
     }
 
     /// Lets the thread end once everything that waits is written.
@@ -191,18 +185,16 @@ impl LineWriter {
     /// `within` at most; without a limit, for as long as it takes. What is not
     /// written then counts as lost.
     pub fn finish(self, within: Option<Duration>) -> LineCounts {
-        let waited = match within {
+        // Closed, by the end of the thread, is as good as late: all is counted.
+        match within {
             Some(within) => {
                 self.end();
-                self.has_ended.recv_timeout(within)
+                self.has_ended.recv_timeout(within).ok();
             }
             None => {
                 self.sender.queue.send(Message::End).ok();
-                self.has_ended.recv().map_err(RecvTimeoutError::from)
+                self.has_ended.recv().ok();
             }
-        };
-        if waited == Err(RecvTimeoutError::Disconnected) && self.thread.join().is_err() {
-            tracing::error!("the thread of an output panicked");
         }
         let LineCounts { written, lost } = self.sender.counts();
         let unwritten = self.sender.ledger.lines.load(Ordering::Relaxed);
@@ -350,7 +342,7 @@ mod tests {
         let written = Arc::new(Mutex::new(Vec::new()));
         let (leave, is_given) = sync_channel(0);
         let file = Arc::clone(&written);
-        let writer = LineWriter::start("test", room, move |entry| {
+        let writer = LineWriter::start(&Threads::new(), "test", room, move |entry| {
             anyhow::ensure!(is_given.recv().unwrap_or(true), "refused");
             let text = match entry {
                 Entry::Line(line) => String::from_utf8_lossy(line).into_owned(),

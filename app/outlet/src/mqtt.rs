@@ -5,7 +5,7 @@
 
 mod publisher;
 
-pub use publisher::{Outbox, OutboxCounts, Publisher, PublisherSettings};
+pub use publisher::{Outbox, OutboxCounts, PublisherSettings, publish};
 
 use anyhow::Context;
 use hark_config::{BrokerAddress, MqttConfig, Protocol};

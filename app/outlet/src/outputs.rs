@@ -9,11 +9,11 @@ use crate::line_writer::{Entry, LineCounts, LineSender, LineWriter, Rank, Room};
 use crate::mqtt::{Outbox, OutboxCounts};
 use hark_serve::report::{AlertReport, Event, Reports};
 use hark_threads::progress::Progress;
+use hark_threads::{Outcome, Shutdown, Stage, Threads};
 use serde::Serialize;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long the thread waits for an event before it shows that it is there.
@@ -57,7 +57,8 @@ pub enum Stdout {
 
 /// The output thread, and those that write.
 pub struct Outputs {
-    thread: JoinHandle<u64>,
+    /// How many reports were dropped before it.
+    dropped: Outcome<u64>,
     writers: Writers,
 }
 
@@ -78,7 +79,11 @@ impl Outputs {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start(settings: OutputSettings, reports: Reports) -> std::io::Result<Self> {
+    pub fn start(
+        threads: &Threads,
+        settings: OutputSettings,
+        reports: Reports,
+    ) -> std::io::Result<Self> {
         let OutputSettings {
             log,
             mqtt,
@@ -86,11 +91,11 @@ impl Outputs {
             waits_for_reader,
             progress,
         } = settings;
-        let log = log.map(|log| LineWriter::start("event log", ROOM, log_entries(log)));
+        let log = log.map(|log| LineWriter::start(threads, "event log", ROOM, log_entries(log)));
         let log = log.transpose()?;
         let is_wanted = stdout != Stdout::Silent;
         let printed =
-            is_wanted.then(|| LineWriter::start("standard output", ROOM, print_entries()));
+            is_wanted.then(|| LineWriter::start(threads, "standard output", ROOM, print_entries()));
         let printed = printed.transpose()?;
         let output = |name, writer: &Option<LineWriter>, is_patient| {
             let sender = writer.as_ref()?.sender().clone();
@@ -107,14 +112,12 @@ impl Outputs {
             stdout,
             mqtt,
         };
-        let thread = std::thread::Builder::new()
-            .name("outputs".into())
-            .spawn(move || {
-                fan.run(&reports, &progress);
-                reports.dropped()
-            })?;
+        let run = move |_: &Shutdown| {
+            fan.run(&reports, &progress);
+            reports.dropped()
+        };
         Ok(Self {
-            thread,
+            dropped: threads.spawn("outputs", Stage::Write, run)?,
             writers: Writers {
                 log,
                 stdout: printed,
@@ -123,23 +126,14 @@ impl Outputs {
         })
     }
 
-    /// Whether one of the threads has ended: before a stop only a panic ends it.
-    pub fn has_ended(&self) -> bool {
-        let Writers { log, stdout, .. } = &self.writers;
-        let mut writers = [log, stdout].into_iter().flatten();
-        self.thread.is_finished() || writers.any(LineWriter::has_ended)
-    }
-
     /// Waits until everything up to [`Event::Stopped`] is left with the writers
-    /// and the publisher.
+    /// and the publisher. Only the reader of a replay can hold that up.
     pub fn stop(self) -> LastLines {
-        let reports_dropped = self.thread.join().unwrap_or_else(|_| {
-            tracing::error!("the output thread panicked");
-            0
-        });
+        let until = Instant::now() + GOODBYE;
+        let until = (!self.writers.waits_for_reader).then_some(until);
         LastLines {
+            reports_dropped: self.dropped.wait(until).unwrap_or_default(),
             writers: self.writers,
-            reports_dropped,
         }
     }
 }

@@ -9,10 +9,8 @@
 use crate::mqtt::Broker;
 use hark_mqtt::{Client, ClientEvent, ClientSettings, Down, Endpoint, Unpublished};
 use hark_serve::report::{SensorVerdict, VerdictReport};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use hark_threads::{Outcome, Shutdown, Stage, Threads};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Called with each verdict, on the verdict thread.
@@ -37,64 +35,38 @@ pub struct VerdictSettings {
     pub on_verdict: Option<OnVerdict>,
 }
 
-/// The verdict thread.
-pub struct Verdicts {
-    thread: JoinHandle<u64>,
-    is_stopped: Arc<AtomicBool>,
-}
-
-impl Verdicts {
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// If the system gives no thread, or a setting is too long for MQTT.
-    pub fn start(
-        settings: VerdictSettings,
-        verdicts: Receiver<SensorVerdict>,
-    ) -> anyhow::Result<Self> {
-        let VerdictSettings { mqtt, on_verdict } = settings;
-        let publisher = mqtt.map(|(broker, root)| Publisher::new(broker, &root));
-        let mut publisher = publisher.transpose()?;
-        let mut on_verdict = on_verdict;
-        let is_stopped = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&is_stopped);
-        let thread = std::thread::Builder::new()
-            .name("verdicts".into())
-            .spawn(move || run(&verdicts, &mut publisher, &mut on_verdict, &stopped))?;
-        Ok(Self { thread, is_stopped })
-    }
-
-    /// Whether the thread has ended: before a stop only a panic ends it.
-    pub fn has_ended(&self) -> bool {
-        self.thread.is_finished()
-    }
-
-    /// Lets the thread end once no verdict waits, and waits for that; returns
-    /// how many verdicts were dropped.
-    pub fn stop(self) -> u64 {
-        // Not by the channel alone: a thread that hangs in a model keeps its
-        // end of it.
-        self.is_stopped.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap_or_else(|_| {
-            tracing::error!("the verdict thread panicked");
-            0
-        })
-    }
+/// Starts the verdict thread. Told to stop, it ends once no verdict waits, and
+/// returns how many were dropped.
+///
+/// # Errors
+/// If the system gives no thread, or a setting is too long for MQTT.
+pub fn hand_out(
+    threads: &Threads,
+    settings: VerdictSettings,
+    verdicts: Receiver<SensorVerdict>,
+) -> anyhow::Result<Outcome<u64>> {
+    let VerdictSettings { mqtt, on_verdict } = settings;
+    let publisher = mqtt.map(|(broker, root)| Publisher::new(broker, &root));
+    let mut publisher = publisher.transpose()?;
+    let mut on_verdict = on_verdict;
+    // Not by the channel: a thread that hangs in a model keeps its end of it.
+    let run = move |stop: &Shutdown| run(&verdicts, &mut publisher, &mut on_verdict, stop);
+    Ok(threads.spawn("verdicts", Stage::Write, run)?)
 }
 
 fn run(
     verdicts: &Receiver<SensorVerdict>,
     publisher: &mut Option<Publisher>,
     on_verdict: &mut Option<OnVerdict>,
-    is_stopped: &AtomicBool,
+    shutdown: &Shutdown,
 ) -> u64 {
     if let Some(publisher) = publisher {
-        publisher.wait_for_broker(is_stopped);
+        publisher.wait_for_broker(shutdown);
     }
     loop {
         let first = match verdicts.recv_timeout(IDLE) {
             Ok(verdict) => Some(verdict),
-            Err(RecvTimeoutError::Timeout) if is_stopped.load(Ordering::Relaxed) => break,
+            Err(RecvTimeoutError::Timeout) if shutdown.is_requested() => break,
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => break,
         };
@@ -137,11 +109,9 @@ impl Publisher {
 
     /// The first verdicts shall not be lost for want of an answer; they wait in
     /// their channel.
-    fn wait_for_broker(&mut self, is_stopped: &AtomicBool) {
+    fn wait_for_broker(&mut self, shutdown: &Shutdown) {
         let until = Instant::now() + CONNECT_WAIT;
-        while !self.endpoint.client().is_up()
-            && Instant::now() < until
-            && !is_stopped.load(Ordering::Relaxed)
+        while !self.endpoint.client().is_up() && Instant::now() < until && !shutdown.is_requested()
         {
             self.turn(IDLE);
         }

@@ -33,7 +33,6 @@ use hark_engine::{
 };
 use hark_hal::Clock;
 use hark_threads::progress::Progress;
-use models::Instances;
 use runner::Model;
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -49,10 +48,11 @@ const EXAMPLE_BYTES: usize = 64;
 /// The hot path of one source.
 ///
 /// All that decides is in the driver; the rest is what it asks nobody for: the
-/// time, where instances come from, who is told, and what it all took.
+/// time, who is told, and what it all took.
 pub struct HotPath {
     driver: Driver<Model>,
-    instances: Instances,
+    /// Of a model, told once.
+    last_refusal: String,
     clock: SourceClock,
     voice: Voice,
     figures: Figures,
@@ -60,36 +60,31 @@ pub struct HotPath {
 }
 
 impl HotPath {
-    /// The hot path of `source` with its own instances of the models.
-    ///
-    /// A model that does not load is an event and not an error: a lower rung
-    /// answers in its place.
+    /// The hot path of `source`, whose models are yet to be loaded: before it
+    /// serves, [`HotPath::handle_loaded`] is called for each. One that does not
+    /// load is an event and not an error: a lower rung answers in its place.
     ///
     /// # Errors
     /// If the pipeline cannot be served at all.
     pub fn new(
         source: &SourceConfig,
         config: &Config,
-        rungs: Arc<Rungs>,
+        rungs: &Rungs,
         reporter: Reporter,
         clock: Clock,
     ) -> anyhow::Result<Self> {
-        let limits = limits(source, config, &rungs);
+        let limits = limits(source, config, rungs);
         let policy = config.ladder.policy;
         let engine = Engine::new(rungs.pipeline(), limits, policy, rungs.models())?;
         let identities = [Rung::Model, Rung::Previous].map(|rung| rungs.identity(rung));
-        let mut hot_path = Self {
+        Ok(Self {
             driver: Driver::new(engine),
-            instances: Instances::new(rungs),
+            last_refusal: String::new(),
             clock: SourceClock::new(clock),
             voice: Voice::new(source.name.as_str().into(), identities, reporter),
             figures: Figures::new(&config.budget),
             progress: Arc::default(),
-        };
-        // Here and not by the loader: a source does not start before its models have
-        // had their chance, or its first windows would all be the rule's.
-        hot_path.load_models();
-        Ok(hot_path)
+        })
     }
 
     /// The driver, and who takes what comes out of it.

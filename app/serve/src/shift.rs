@@ -8,64 +8,72 @@
 //! and stands by in its turn. How many may be stuck at once is bounded; with
 //! none left to stand by, no model is run any more.
 //!
-//! A stuck thread cannot be joined, so these threads are detached; the
-//! appliance joins the result of the shard instead.
+//! ```text
+//!             ┌──────────── answered in time ─────────────┐
+//!             ↓                                           │
+//!   source: serves ── lends the shard, runs the model ────┤
+//!             │                                           │
+//!             │ the feed has ended        the keeper claimed the shard
+//!             ↓                                           ↓
+//!           ended                       stuck until the model returns;
+//!             ↑                     leaves the model in the mailbox, then
+//!             │ the feed has ended                        │
+//!   relief: serves ←── is handed the shard ── stands by ←─┤ nobody stands by
+//!                                                         │
+//!                                                 ended ←─┘ somebody does
+//! ```
+//!
+//! Who counts as what is the [`Crew`]'s to say. A stuck thread cannot be ended,
+//! so nobody waits for these threads: the appliance waits for the result of the
+//! shard, which some thread always has.
 
-use crate::bundle::{Refused, Rungs};
+mod loads;
+mod mailbox;
+
+pub use loads::{LOAD_MAX, Loader};
+
+use crate::bundle::Rungs;
 use crate::fault::Stall;
 use crate::feed::{Fed, Feed};
 use crate::hot_path::{HotPath, Runner, SourceResult};
 use crate::report::{Event, Reporter};
 use anyhow::Context;
-use hark_engine::Rung;
 use hark_hal::Realtime;
-use hark_keeper::Slot;
-use hark_threads::panics;
+use hark_keeper::{Crew, Relief, Return, Slot};
 use hark_threads::progress::Progress;
-use hark_threads::shutdown::Shutdown;
+use hark_threads::{Shutdown, Stage, Threads, panics};
+use loads::Loads;
+use mailbox::{Mailbox, ThreadMessage};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Requests for fresh instances that may wait for the loader: one of each rung
-/// of some tens of sources. What does not fit is asked for again.
-const REQUESTS_MAX: usize = 64;
+/// How often a source without relief tries to get some. A system that gave no
+/// thread gives none a moment later, and to ask is cheap.
+const RELIEF_EVERY: Duration = Duration::from_secs(1);
 
 /// Everything that serving one source needs, to be handed from thread to thread.
 pub struct Shard {
-    /// From readings to verdicts.
-    pub hot_path: HotPath,
-    /// From the link to readings.
-    pub feed: Box<dyn Feed>,
-    /// Ends it.
-    pub shutdown: Shutdown,
-}
-
-/// What others have for a shard; it looks when it has a moment.
-enum Letter {
-    /// A stuck thread came back.
-    Late(Box<Runner>),
-    /// The loader is done.
-    Loaded(Rung, Result<Box<Runner>, Refused>),
-    /// A thread stands by again.
-    Relieved,
+    hot_path: HotPath,
+    feed: Box<dyn Feed>,
+    loads: Loads,
+    shutdown: Shutdown,
+    /// When to ask again, while there is no relief.
+    relief_at: Option<Instant>,
 }
 
 /// What the threads of one source share.
-pub struct Post {
+pub struct SourceThreads {
     index: usize,
+    name: Arc<str>,
     slot: Arc<Slot<Box<Shard>>>,
+    /// Of the thread that stands by. It holds the lock while it waits, which is no
+    /// harm: only one does, but for the moment in which another comes back.
     relief: Mutex<Receiver<Box<Shard>>>,
-    /// Threads that wait for `relief`.
-    standbys: AtomicUsize,
-    /// Threads that are stuck in a model.
-    abandoned: AtomicUsize,
-    abandoned_max: usize,
-    mail: Mutex<Vec<Letter>>,
-    has_mail: AtomicBool,
-    rungs: Arc<Rungs>,
-    loader: Loader,
+    crew: Crew,
+    mailbox: Arc<Mailbox>,
+    threads: Threads,
     realtime: Realtime,
     reporter: Reporter,
     results: SyncSender<Ended>,
@@ -73,16 +81,24 @@ pub struct Post {
     stall: Option<Stall>,
 }
 
-/// The appliance's end of a post.
+/// The keeper's end of a source.
+pub struct Kept {
+    /// The slot to watch.
+    pub slot: Arc<Slot<Box<Shard>>>,
+    /// Where a claimed shard goes. Who stands by ends when this is dropped, for
+    /// without a keeper nobody hands a shard over.
+    relief: SyncSender<Box<Shard>>,
+    threads: Arc<SourceThreads>,
+}
+
+/// The appliance's end of a source.
 pub struct Served {
     /// The source's name.
     pub name: Arc<str>,
-    /// The slot for the keeper to watch.
+    /// Where its shard lies while a model runs.
     pub slot: Arc<Slot<Box<Shard>>>,
-    /// Where the keeper puts a shard that it claimed.
-    pub relief: SyncSender<Box<Shard>>,
     /// The shared part.
-    pub post: Arc<Post>,
+    pub threads: Arc<SourceThreads>,
     /// What its serving threads show of themselves.
     pub progress: Arc<Progress>,
     /// How it ended, once.
@@ -101,92 +117,137 @@ pub enum Ended {
 pub struct Settings {
     /// Counts the sources.
     pub index: usize,
-    /// Threads that may be stuck at once.
+    /// Threads that may be stuck at once, at least one.
     pub abandoned_max: usize,
     /// What the threads ask of the kernel.
     pub realtime: Realtime,
-    /// Its models.
-    pub rungs: Arc<Rungs>,
-    /// Who loads fresh instances.
-    pub loader: Loader,
+    /// Where its threads are started.
+    pub threads: Threads,
     /// Where events go.
     pub reporter: Reporter,
     /// What a test does to the serving thread.
     pub stall: Option<Stall>,
 }
 
+impl Shard {
+    /// A source with its link and its decoder, which ends with `shutdown`. Its
+    /// models are yet to be loaded.
+    pub fn new(
+        hot_path: HotPath,
+        feed: Box<dyn Feed>,
+        rungs: Arc<Rungs>,
+        loader: Loader,
+        shutdown: Shutdown,
+    ) -> Self {
+        let source = Arc::clone(hot_path.source());
+        Self {
+            hot_path,
+            feed,
+            loads: Loads::new(source, rungs, loader),
+            shutdown,
+            relief_at: None,
+        }
+    }
+
+    /// Loads its models, and waits for that until `patience` is over or `stop` is
+    /// requested; whether none is late. For one that is, a lower rung answers.
+    pub fn load_models(&mut self, patience: Duration, stop: &Shutdown) -> bool {
+        self.loads.load_all(&mut self.hot_path, patience, stop)
+    }
+
+    /// Its link and its decoder.
+    pub fn feed(&self) -> &dyn Feed {
+        self.feed.as_ref()
+    }
+}
+
+impl Kept {
+    /// Takes over from a thread that is stuck in a model, and hands its shard to
+    /// the one that stands by. On the keeper's thread: neither waits nor
+    /// allocates.
+    pub fn take_over(&self, mut shard: Box<Shard>) {
+        shard.hot_path.handle_hang();
+        self.threads.crew.taken_over();
+        // There is one shard, so there is room for it.
+        self.relief.try_send(shard).ok();
+    }
+}
+
 /// Starts to serve `shard`, on a thread of its own.
 ///
 /// # Errors
 /// If the system gives no thread.
-pub fn serve(shard: Box<Shard>, settings: Settings) -> anyhow::Result<Served> {
+pub fn serve(shard: Box<Shard>, settings: Settings) -> anyhow::Result<(Served, Kept)> {
     let (relief, relief_out) = sync_channel(1);
     let (results, result) = sync_channel(1);
-    let name = Arc::clone(shard.hot_path.source());
     let slot = Arc::new(Slot::new());
     let progress = Arc::clone(shard.hot_path.progress());
-    let post = Arc::new(Post {
+    let threads = Arc::new(SourceThreads {
         index: settings.index,
+        name: Arc::clone(shard.hot_path.source()),
         slot: Arc::clone(&slot),
         relief: Mutex::new(relief_out),
-        standbys: AtomicUsize::new(0),
-        abandoned: AtomicUsize::new(0),
-        abandoned_max: settings.abandoned_max,
-        mail: Mutex::default(),
-        has_mail: AtomicBool::new(false),
-        rungs: settings.rungs,
-        loader: settings.loader,
+        crew: Crew::new(settings.abandoned_max),
+        mailbox: Arc::clone(shard.loads.mailbox()),
+        threads: settings.threads,
         realtime: settings.realtime,
         reporter: settings.reporter,
         results,
         progress: Arc::clone(&progress),
         stall: settings.stall,
     });
-    Post::stand_by(&post).context("starting a source's relief thread")?;
-    let serving = Arc::clone(&post);
-    spawn(&format!("source-{}", post.index), move || {
-        serving.prepare();
-        serving.work(shard);
-    })
-    .context("starting a source's thread")?;
-    Ok(Served {
-        name,
-        slot,
+    // Before the first model can be run.
+    let relief_is_due = threads.crew.relieve() == Relief::Start;
+    assert!(relief_is_due, "at least one thread may be stuck");
+    let standing = threads.start_standby();
+    standing.context("starting a source's relief thread")?;
+    let serving = threads.start_serving(shard);
+    serving.context("starting a source's thread")?;
+    let kept = Kept {
+        slot: Arc::clone(&slot),
         relief,
-        post,
+        threads: Arc::clone(&threads),
+    };
+    let served = Served {
+        name: Arc::clone(&threads.name),
+        slot,
+        threads,
         progress,
         result,
-    })
+    };
+    Ok((served, kept))
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-    let thread = std::thread::Builder::new().name(name.to_owned());
-    thread.spawn(run).map(drop)
-}
-
-impl Post {
-    /// Notes on the keeper's thread that it has taken over.
-    pub fn handle_taken_over(&self) {
-        self.abandoned.fetch_add(1, Ordering::Relaxed);
-    }
-
+impl SourceThreads {
     /// Threads that are stuck in a model now.
     pub fn abandoned(&self) -> usize {
-        self.abandoned.load(Ordering::Relaxed)
+        self.crew.stuck() as usize
     }
 
-    /// Starts a thread that stands by.
-    fn stand_by(post: &Arc<Self>) -> std::io::Result<()> {
-        let standing = Arc::clone(post);
-        post.standbys.fetch_add(1, Ordering::Relaxed);
-        let spawned = spawn(&format!("relief-{}", post.index), move || {
+    fn start_serving(self: &Arc<Self>, shard: Box<Shard>) -> std::io::Result<()> {
+        let serving = Arc::clone(self);
+        let run = move |_: &Shutdown| {
+            serving.prepare();
+            serving.work(shard);
+        };
+        let name = format!("source {}", self.name);
+        self.threads.spawn(name, Stage::Serve, run).map(drop)
+    }
+
+    /// Starts the thread that the crew has counted already.
+    fn start_standby(self: &Arc<Self>) -> std::io::Result<()> {
+        let standing = Arc::clone(self);
+        let run = move |_: &Shutdown| {
             standing.prepare();
-            standing.wait_for_shard();
-        });
-        if spawned.is_err() {
-            post.standbys.fetch_sub(1, Ordering::Relaxed);
+            standing.stand_by();
+        };
+        let name = format!("relief {}", self.name);
+        // Not told to stop with those that serve, for one of them may hang.
+        let started = self.threads.spawn(name, Stage::Keep, run);
+        if started.is_err() {
+            self.crew.not_started();
         }
-        spawned
+        started.map(drop)
     }
 
     fn prepare(&self) {
@@ -197,81 +258,95 @@ impl Post {
     }
 
     /// Waits until the keeper hands a shard over, or is gone.
-    fn wait_for_shard(self: &Arc<Self>) {
+    fn stand_by(self: &Arc<Self>) {
         let received = {
             let relief = self.relief.lock().unwrap_or_else(PoisonError::into_inner);
             relief.recv()
         };
-        self.standbys.fetch_sub(1, Ordering::Relaxed);
         let Ok(mut shard) = received else {
             return;
         };
+        // The crew counted this thread out when the keeper called it.
         tracing::warn!(
             "{}: the model does not answer; its thread is given up, the rule answers",
-            shard.hot_path.source()
+            self.name
         );
-        let has_relief = self.abandoned() < self.abandoned_max && Self::stand_by(self).is_ok();
-        if !has_relief {
-            self.note_no_relief(&mut shard);
-        }
+        self.relieve(&mut shard);
         self.work(shard);
     }
 
-    fn note_no_relief(&self, shard: &mut Shard) {
-        let source = Arc::clone(shard.hot_path.source());
-        tracing::error!(
-            "{source}: {} threads hang in models; no model is run any more",
-            self.abandoned()
-        );
-        let abandoned = self.abandoned();
+    /// Sees to it that somebody stands by; without, no model is run.
+    fn relieve(self: &Arc<Self>, shard: &mut Shard) {
+        let has_relief = match self.crew.relieve() {
+            Relief::Stands => true,
+            Relief::Start => self.start_standby().is_ok(),
+            Relief::None => false,
+        };
+        let had_relief = shard.relief_at.is_none();
+        // Nobody tells this source that there is relief again: it asks, and an
+        // answer that is fetched cannot be lost.
+        shard.relief_at = (!has_relief).then(|| Instant::now() + RELIEF_EVERY);
+        if has_relief == had_relief {
+            return;
+        }
+        self.progress.set_lacks_relief(!has_relief);
+        shard.hot_path.set_relieved(has_relief);
+        if !has_relief {
+            self.tell_no_relief();
+        }
+    }
+
+    fn tell_no_relief(&self) {
+        let (source, abandoned) = (Arc::clone(&self.name), self.abandoned());
+        tracing::error!("{source}: {abandoned} threads hang in models; no model is run any more");
         self.reporter.report(Event::NoRelief { source, abandoned });
-        self.progress.set_lacks_relief(true);
-        shard.hot_path.set_relieved(false);
     }
 
     /// Serves until the end, or until the model has cost this thread.
     fn work(self: &Arc<Self>, shard: Box<Shard>) {
+        // Sound: the shard goes with the panic, and the rest is shared by means
+        // that a panic leaves whole.
         let serve = AssertUnwindSafe(|| self.serve(shard));
-        match catch_unwind(serve) {
+        let ended = match catch_unwind(serve) {
             Ok(Some(result)) => {
                 self.progress.end();
-                drop(self.results.try_send(Ended::Served(Box::new(result))));
+                Ended::Served(Box::new(result))
             }
-            Ok(None) => {}
-            Err(_) => drop(self.results.try_send(Ended::Panicked)),
-        }
+            // Another thread has the shard, and will have the result.
+            Ok(None) => return,
+            Err(_) => Ended::Panicked,
+        };
+        // There is one shard, so there is room; nobody may wait for it any more.
+        self.results.try_send(ended).ok();
     }
 
+    /// The result of the source; none if the keeper gave this thread up.
     fn serve(self: &Arc<Self>, mut shard: Box<Shard>) -> Option<SourceResult> {
         loop {
             shard.hot_path.note_pass();
             if let Some(stall) = &self.stall {
                 stall.block_once();
             }
-            if self.has_mail.load(Ordering::Acquire) {
-                self.read_mail(&mut shard.hot_path);
-            }
-            if let Some(rung) = shard.hot_path.poll_wanted_instance() {
-                self.loader.request(self, rung);
+            let Shard {
+                hot_path, loads, ..
+            } = &mut *shard;
+            // Before the next inference: it may have come back for it.
+            loads.turn(hot_path);
+            if shard.relief_at.is_some_and(|at| Instant::now() >= at) {
+                self.relieve(&mut shard);
             }
             let has_more = shard.feed.has_more();
-            if let Some((mut runner, due_us)) = shard.hot_path.start_inference(has_more) {
-                let armed = self.slot.arm(shard, due_us);
-                let ran = runner.run();
-                match self.slot.disarm(armed) {
-                    Some(back) => shard = back,
-                    None => {
-                        self.come_back_late(runner);
-                        return None;
-                    }
-                }
-                shard.hot_path.finish_inference(runner, ran);
+            if let Some((runner, due_us)) = shard.hot_path.start_inference(has_more) {
+                shard = self.infer(shard, runner, due_us)?;
+                // Windows that wait for the next batch are older than what the
+                // feed has.
                 continue;
             }
             let Shard {
                 hot_path,
                 feed,
                 shutdown,
+                ..
             } = &mut *shard;
             if feed.advance(hot_path, shutdown) == Fed::Ended {
                 return Some(shard.hot_path.finish());
@@ -279,73 +354,32 @@ impl Post {
         }
     }
 
+    /// Runs the model with the shard lent out; none if the keeper claimed it.
+    fn infer(
+        self: &Arc<Self>,
+        shard: Box<Shard>,
+        mut runner: Runner,
+        due_us: u64,
+    ) -> Option<Box<Shard>> {
+        let armed = self.slot.arm(shard, due_us);
+        let ran = runner.run();
+        // The slot's exchange decides who goes on: this thread, or the relief.
+        let Some(mut shard) = self.slot.disarm(armed) else {
+            self.come_back_late(runner);
+            return None;
+        };
+        shard.hot_path.finish_inference(runner, ran);
+        Some(shard)
+    }
+
     /// This thread was taken for stuck: it returns the model, and stands by
     /// unless another does.
     fn come_back_late(self: &Arc<Self>, runner: Runner) {
-        self.post(Letter::Late(Box::new(runner)));
-        self.abandoned.fetch_sub(1, Ordering::Relaxed);
-        if self.standbys.fetch_add(1, Ordering::Relaxed) > 0 {
-            self.standbys.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
-        self.post(Letter::Relieved);
-        self.wait_for_shard();
-    }
-
-    fn post(&self, letter: Letter) {
-        self.letters().push(letter);
-        self.has_mail.store(true, Ordering::Release);
-    }
-
-    fn letters(&self) -> MutexGuard<'_, Vec<Letter>> {
-        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn read_mail(&self, hot_path: &mut HotPath) {
-        self.has_mail.store(false, Ordering::Relaxed);
-        let letters = std::mem::take(&mut *self.letters());
-        for letter in letters {
-            match letter {
-                Letter::Late(runner) => hot_path.handle_late_return(*runner),
-                Letter::Loaded(rung, loaded) => {
-                    hot_path.handle_loaded(rung, loaded.map(|runner| *runner));
-                }
-                Letter::Relieved => {
-                    hot_path.set_relieved(true);
-                    self.progress.set_lacks_relief(false);
-                }
-            }
-        }
-    }
-}
-
-/// The thread that loads fresh instances: it takes too long for a hot path.
-#[derive(Clone)]
-pub struct Loader {
-    requests: SyncSender<(Arc<Post>, Rung)>,
-}
-
-impl Loader {
-    /// Starts the thread. It ends with the last post that could ask.
-    ///
-    /// # Errors
-    /// If the system gives no thread.
-    pub fn start() -> std::io::Result<Self> {
-        let (requests, requested) = sync_channel::<(Arc<Post>, Rung)>(REQUESTS_MAX);
-        spawn("loader", move || {
-            for (post, rung) in requested {
-                let loaded = post.rungs.load(rung).map(Box::new);
-                post.post(Letter::Loaded(rung, loaded));
-            }
-        })?;
-        Ok(Self { requests })
-    }
-
-    fn request(&self, post: &Arc<Post>, rung: Rung) {
-        if self.requests.try_send((Arc::clone(post), rung)).is_err() {
-            let text = "too many models are being loaded".to_owned();
-            let reason = hark_engine::StepReason::Missing;
-            post.post(Letter::Loaded(rung, Err(Refused { reason, text })));
+        // Before the crew knows of it: who finds this thread back finds its model.
+        self.mailbox.post(ThreadMessage::Late(Box::new(runner)));
+        match self.crew.come_back() {
+            Return::StandBy => self.stand_by(),
+            Return::End => {}
         }
     }
 }

@@ -2,26 +2,27 @@
 //! threads and keeper, the supervisor, the publisher, the log.
 
 use super::MakeFeed;
-use crate::board::{Board, Supervisor, Watched};
+use crate::board::{Board, Watched, supervise};
 use anyhow::Context;
 use hark_config::{BrokerAddress, Config, Link, SourceConfig, check_level};
 use hark_hal::{Clock, Realtime, ServiceManager};
-use hark_keeper::Keeper;
+use hark_keeper::keep;
 use hark_outlet::event_log::EventLog;
-use hark_outlet::mqtt::{Broker, Outbox, Publisher, PublisherSettings};
+use hark_outlet::mqtt::{self, Broker, Outbox, PublisherSettings};
 use hark_outlet::node_commands::NodeCommands;
 use hark_serve::NodeRequest;
 use hark_serve::bundle::Rungs;
 use hark_serve::fault::{Injection, Stall};
 use hark_serve::hot_path::HotPath;
 use hark_serve::report::Reporter;
-use hark_serve::shift::{self, Loader, Served, Shard};
+use hark_serve::shift::{self, Kept, LOAD_MAX, Loader, Served, Shard};
 use hark_threads::progress::Progress;
-use hark_threads::shutdown::{self, Shutdown, ShutdownSender};
-use std::collections::BTreeMap;
+use hark_threads::{Outcome, Shutdown, Stage, Threads};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What starting the sources takes.
 pub(super) struct Start<'a> {
@@ -30,7 +31,9 @@ pub(super) struct Start<'a> {
     pub(super) rungs: &'a BTreeMap<&'a str, Arc<Rungs>>,
     pub(super) reporter: &'a Reporter,
     pub(super) clock: Clock,
-    pub(super) shutdown: Shutdown,
+    pub(super) threads: &'a Threads,
+    /// A start that is told to stop waits for no model.
+    pub(super) stop: &'a Shutdown,
     pub(super) stall: Option<Stall>,
     pub(super) keeper_progress: Arc<Progress>,
     pub(super) outputs_progress: Arc<Progress>,
@@ -39,33 +42,56 @@ pub(super) struct Start<'a> {
 impl Start<'_> {
     /// Makes every source with its own instances of its models.
     pub(super) fn make_shards(
-        &mut self,
+        &self,
         make_feed: &mut MakeFeed<'_>,
     ) -> anyhow::Result<Vec<Box<Shard>>> {
-        let config = self.config;
-        let make = |(index, source): (usize, &SourceConfig)| {
+        let loader = Loader::new(self.threads.clone());
+        // One model that hangs keeps one source waiting, and not each that uses it.
+        let mut late = BTreeSet::new();
+        let mut shards = Vec::new();
+        for (index, source) in self.config.sources.iter().enumerate() {
+            let mut shard = self.make_shard(index, source, &loader, make_feed)?;
             ask_for_patience();
-            let rungs = Arc::clone(&self.rungs[source.model.as_str()]);
-            let reporter = self.reporter.clone();
-            let mut hot_path = HotPath::new(source, config, rungs, reporter, self.clock)?;
-            let broker = match &source.link {
-                Link::Mqtt(link) => {
-                    let id = format!("{}-{}", client_id(config, self.device), source.name);
-                    Some(Broker::new(&config.mqtt, config.broker_of(link), id)?)
-                }
-                Link::Serial(_) | Link::File(_) => None,
-            };
-            if publishes_itself(config, source) {
-                hot_path.hold_verdicts(format!("{}/{}/verdict/", config.mqtt.root, self.device));
+            let is_late = late.contains(&source.model);
+            let patience = if is_late { Duration::ZERO } else { LOAD_MAX };
+            if !shard.load_models(patience, self.stop) {
+                late.insert(&source.model);
             }
-            let feed = make_feed(index, &mut hot_path, broker.as_ref())?;
-            Ok(Box::new(Shard {
-                hot_path,
-                feed,
-                shutdown: self.shutdown.clone(),
-            }))
+            shards.push(Box::new(shard));
+        }
+        Ok(shards)
+    }
+
+    fn make_shard(
+        &self,
+        index: usize,
+        source: &SourceConfig,
+        loader: &Loader,
+        make_feed: &mut MakeFeed<'_>,
+    ) -> anyhow::Result<Shard> {
+        let config = self.config;
+        let rungs = &self.rungs[source.model.as_str()];
+        let reporter = self.reporter.clone();
+        let mut hot_path = HotPath::new(source, config, rungs, reporter, self.clock)?;
+        let broker = match &source.link {
+            Link::Mqtt(link) => {
+                let id = format!("{}-{}", client_id(config, self.device), source.name);
+                Some(Broker::new(&config.mqtt, config.broker_of(link), id)?)
+            }
+            Link::Serial(_) | Link::File(_) => None,
         };
-        config.sources.iter().enumerate().map(make).collect()
+        if publishes_itself(config, source) {
+            hot_path.hold_verdicts(format!("{}/{}/verdict/", config.mqtt.root, self.device));
+        }
+        let feed = make_feed(index, &mut hot_path, broker.as_ref())?;
+        let shutdown = self.threads.shutdown(Stage::Serve).clone();
+        Ok(Shard::new(
+            hot_path,
+            feed,
+            Arc::clone(rungs),
+            loader.clone(),
+            shutdown,
+        ))
     }
 
     /// The ways of an operator's requests to nodes, by the source's name.
@@ -75,46 +101,38 @@ impl Start<'_> {
     ) -> BTreeMap<String, SyncSender<NodeRequest>> {
         let sources = self.config.sources.iter().zip(shards);
         sources
-            .filter_map(|(source, shard)| Some((source.name.clone(), shard.feed.node_requests()?)))
+            .filter_map(|(source, shard)| {
+                Some((source.name.clone(), shard.feed().node_requests()?))
+            })
             .collect()
     }
 
     /// Starts the threads of every source, and the keeper that watches them.
-    pub(super) fn serve(&self, shards: Vec<Box<Shard>>) -> anyhow::Result<(Vec<Served>, Keeper)> {
+    pub(super) fn serve(&self, shards: Vec<Box<Shard>>) -> anyhow::Result<Vec<Served>> {
         let config = self.config;
-        let realtime = &config.threads;
-        if let Err(refused) = realtime.prepare_process() {
+        if let Err(refused) = config.threads.prepare_process() {
             tracing::warn!("memory is not locked: {refused}");
         }
-        let loader = Loader::start().context("starting the loader's thread")?;
-        let mut sources = Vec::new();
+        let (mut sources, mut kept) = (Vec::new(), Vec::new());
         for (index, shard) in shards.into_iter().enumerate() {
             let settings = shift::Settings {
                 index,
                 abandoned_max: config.ladder.threads_abandoned_max,
-                realtime: realtime.clone(),
-                rungs: Arc::clone(&self.rungs[config.sources[index].model.as_str()]),
-                loader: loader.clone(),
+                realtime: config.threads.clone(),
+                threads: self.threads.clone(),
                 reporter: self.reporter.clone().without_verdicts(),
                 stall: self.stall.clone(),
             };
-            sources.push(shift::serve(shard, settings)?);
+            let (served, keeps) = shift::serve(shard, settings)?;
+            sources.push(served);
+            kept.push(keeps);
         }
-        let keeper = self
-            .start_keeper(&sources)
+        self.start_keeper(kept)
             .context("starting the keeper's thread")?;
-        Ok((sources, keeper))
+        Ok(sources)
     }
 
-    fn start_keeper(&self, sources: &[Served]) -> std::io::Result<Keeper> {
-        let posts: Vec<_> = sources
-            .iter()
-            .map(|served| (Arc::clone(&served.post), served.relief.clone()))
-            .collect();
-        let slots = sources
-            .iter()
-            .map(|served| Arc::clone(&served.slot))
-            .collect();
+    fn start_keeper(&self, kept: Vec<Kept>) -> std::io::Result<()> {
         // What is armed just after a look, and due before the next, is claimed
         // half the margin late: the other half is left for the verdict. Each
         // look wakes a core, so there are no more of them than that takes.
@@ -124,23 +142,28 @@ impl Start<'_> {
         let priority = self.config.threads.fifo_priority;
         let clock = self.clock;
         let progress = Arc::clone(&self.keeper_progress);
-        Keeper::start(
-            slots,
-            tick,
-            move || prepare_keeper(priority),
+        let stop = self.threads.shutdown(Stage::Serve).clone();
+        let run = move |shutdown: &Shutdown| {
+            prepare_keeper(priority);
+            let slots: Vec<_> = kept.iter().map(|kept| Arc::clone(&kept.slot)).collect();
+            let stopped_at = Cell::new(None);
             // It asks for the time at each turn.
-            move || {
+            let time = || {
                 progress.pass();
-                clock.now_us()
-            },
-            move |index, mut shard: Box<Shard>| {
-                let (post, relief) = &posts[index];
-                shard.hot_path.handle_hang();
-                post.handle_taken_over();
-                // There is one shard, so there is room for it.
-                relief.try_send(shard).ok();
-            },
-        )
+                if !stop.is_requested() {
+                    return clock.now_us();
+                }
+                let now = Instant::now();
+                let since = stopped_at.get().unwrap_or(now);
+                stopped_at.set(Some(since));
+                // A stop waits for no deadline: what is lent out is due.
+                let is_due = now.saturating_duration_since(since) >= STOP_PATIENCE;
+                if is_due { u64::MAX } else { clock.now_us() }
+            };
+            let take_over = |index: usize, shard| kept[index].take_over(shard);
+            keep(&slots, tick, time, take_over, |time| shutdown.wait(time));
+        };
+        self.threads.spawn("keeper", Stage::Keep, run).map(drop)
     }
 
     /// Starts the thread that watches all the others.
@@ -148,7 +171,7 @@ impl Start<'_> {
         &self,
         board: Board,
         sources: &[Served],
-    ) -> std::io::Result<Supervisor> {
+    ) -> std::io::Result<Outcome<Board>> {
         let own = [
             ("the deadline keeper", &self.keeper_progress),
             ("the output thread", &self.outputs_progress),
@@ -165,7 +188,17 @@ impl Start<'_> {
         });
         let loops = sources.chain(own).collect();
         let reporter = self.reporter.clone().without_verdicts();
-        Supervisor::start(board, loops, self.config.watchdog.stall, reporter)
+        let stall = self.config.watchdog.stall;
+        supervise(self.threads, board, loops, stall, reporter)
+    }
+
+    /// Starts the publisher; what it is to publish is left in the outbox.
+    pub(super) fn publish(&self, settings: PublisherSettings) -> anyhow::Result<Outbox> {
+        let outbox = Outbox::new(self.config.mqtt.alerts_queued_max)
+            .context("opening the way to the publisher")?;
+        mqtt::publish(self.threads, settings, outbox.clone())
+            .context("starting the publisher's thread")?;
+        Ok(outbox)
     }
 
     pub(super) fn verdict_broker(&self) -> anyhow::Result<Broker> {
@@ -174,10 +207,14 @@ impl Start<'_> {
     }
 }
 
+/// How long a stop leaves a model that runs. An answer is mostly a matter of
+/// milliseconds; the sources have to end in [`super::SERVE_BY`].
+const STOP_PATIENCE: Duration = Duration::from_millis(150);
 /// The keeper looks no more often than this, microseconds.
 const KEEPER_TICK_US_MIN: u64 = 100;
-/// And no more seldom, microseconds: it shows by its looks that it is there.
-const KEEPER_TICK_US_MAX: u64 = 500_000;
+/// And no more seldom, microseconds: it shows by its looks that it is there, and
+/// sees a stop early enough for [`STOP_PATIENCE`].
+const KEEPER_TICK_US_MAX: u64 = 100_000;
 
 /// The keeper must be scheduled before those that it watches.
 fn prepare_keeper(fifo_priority: Option<u8>) {
@@ -278,17 +315,6 @@ pub(super) fn publisher_settings(
         stopped: status("stopped"),
         commands: NodeCommands::new(format!("{}/{device}", config.mqtt.root), requests),
     }))
-}
-
-pub(super) fn start_publisher(
-    config: &Config,
-    settings: PublisherSettings,
-) -> anyhow::Result<(Publisher, Outbox, ShutdownSender)> {
-    let outbox = Outbox::new(config.mqtt.alerts_queued_max)?;
-    let (stop, shutdown) = shutdown::channel();
-    let publisher = Publisher::start(settings, outbox.clone(), shutdown)
-        .context("starting the publisher's thread")?;
-    Ok((publisher, outbox, stop))
 }
 
 /// The event log, if there is to be one. It is opened by the thread that writes

@@ -10,9 +10,8 @@ use hark_keeper::Slot;
 use hark_serve::report::{Event, Reporter};
 use hark_serve::shift::Shard;
 use hark_threads::progress::{Alarms, Progress};
+use hark_threads::{Outcome, Stage, Threads};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Between two looks.
@@ -34,62 +33,44 @@ pub struct Watched {
     pub slot: Option<Arc<Slot<Box<Shard>>>>,
 }
 
-/// The running thread.
-pub struct Supervisor {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Board>,
-}
-
-impl Supervisor {
-    /// Starts to watch `loops`; one that does not pass for `stall` is a fault.
-    ///
-    /// # Errors
-    /// If the system gives no thread.
-    pub fn start(
-        board: Board,
-        loops: Vec<Watched>,
-        stall: Duration,
-        reporter: Reporter,
-    ) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let is_stopped = Arc::clone(&stop);
-        let patience = board.patience();
-        let period = patience.map_or(FEED_EVERY, |time| FEED_EVERY.min(time / FEEDS_MIN));
-        let thread = std::thread::Builder::new().name("supervisor".into());
-        let thread = thread.spawn(move || {
-            let alarms = Arc::clone(reporter.alarms());
-            alarms.listen();
-            let supervision = Supervision::new(loops.len(), stall, period, Instant::now());
-            let mut watch = Watch {
-                board,
-                loops,
-                supervision,
-                alarms,
-                reporter,
-                faults: Vec::new(),
-                status_at: None,
-            };
-            while !is_stopped.load(Ordering::Relaxed) {
-                watch.look(Instant::now());
-                std::thread::park_timeout(LOOK);
-            }
-            watch.board
-        })?;
-        Ok(Self { stop, thread })
-    }
-
-    /// Ends the watch, for a stop that is under way: nothing is fed from here on,
-    /// so one that does not come to its end is a reset. [`Board::release`] is its
-    /// end.
-    pub fn stop(self) -> Option<Board> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.thread().unpark();
-        let board = self.thread.join();
-        if board.is_err() {
-            tracing::error!("the supervisor panicked; the watchdog is left to bite");
+/// Starts to watch `loops`, among `threads`; one that does not pass for `stall` is
+/// a fault.
+///
+/// The first stage of a stop ends it, and returns the board: nothing is fed from
+/// there on, so a stop that does not come to its end is a reset. The board's
+/// [`Board::release`] is that end.
+///
+/// # Errors
+/// If the system gives no thread.
+pub fn supervise(
+    threads: &Threads,
+    board: Board,
+    loops: Vec<Watched>,
+    stall: Duration,
+    reporter: Reporter,
+) -> std::io::Result<Outcome<Board>> {
+    let patience = board.patience();
+    let period = patience.map_or(FEED_EVERY, |time| FEED_EVERY.min(time / FEEDS_MIN));
+    threads.spawn("supervisor", Stage::Watch, move |shutdown| {
+        let alarms = Arc::clone(reporter.alarms());
+        alarms.listen();
+        let supervision = Supervision::new(loops.len(), stall, period, Instant::now());
+        let mut watch = Watch {
+            board,
+            loops,
+            supervision,
+            alarms,
+            reporter,
+            faults: Vec::new(),
+            status_at: None,
+        };
+        while !shutdown.is_requested() {
+            watch.look(Instant::now());
+            // Woken by an alert, and by the stop.
+            std::thread::park_timeout(LOOK);
         }
-        board.ok()
-    }
+        watch.board
+    })
 }
 
 struct Watch {

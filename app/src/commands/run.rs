@@ -76,7 +76,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let service = ServiceManager::from_environment();
     let mut config = load(args)?;
     let mut injector = Injector::new(args, &config);
-    let mut appliance = start(args, &config, injector.as_ref())?;
+    let mut appliance = start(args, &config, injector.as_ref(), &shutdown)?;
     tell(service.ready());
     let started = Instant::now();
     let is_over = || {
@@ -102,11 +102,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
                     summary.sources_stuck
                 );
                 injector = None;
-                (appliance, config) = restart(args, new, config)?;
+                (appliance, config) = restart(args, new, config, &shutdown)?;
             }
             tell(service.ready());
         }
-        std::thread::sleep(POLL);
+        shutdown.wait(POLL);
     }
     tell(service.stopping());
     let summary = appliance.stop();
@@ -131,6 +131,7 @@ fn start(
     args: &RunArgs,
     config: &Config,
     injector: Option<&Injector>,
+    shutdown: &Shutdown,
 ) -> anyhow::Result<Appliance> {
     let presentation = Presentation {
         stdout: match (config.output.alerts_stdout, args.json) {
@@ -141,6 +142,7 @@ fn start(
         fault: injector.and_then(Injector::injection),
         stall: injector.and_then(Injector::stall),
         drives_board: true,
+        stop: Some(shutdown.clone()),
         ..Presentation::default()
     };
     Appliance::start(config, presentation)
@@ -168,15 +170,20 @@ fn load_anew(args: &RunArgs, old: &Config) -> Option<Config> {
 }
 
 /// Starts with `new`; with `old` again if that cannot be.
-fn restart(args: &RunArgs, new: Config, old: Config) -> anyhow::Result<(Appliance, Config)> {
-    match start(args, &new, None) {
+fn restart(
+    args: &RunArgs,
+    new: Config,
+    old: Config,
+    shutdown: &Shutdown,
+) -> anyhow::Result<(Appliance, Config)> {
+    match start(args, &new, None, shutdown) {
         Ok(appliance) => {
             tracing::info!("serving by the new configuration");
             Ok((appliance, new))
         }
         Err(error) => {
             tracing::error!("not reloaded: {error:#}");
-            let appliance = start(args, &old, None).context("starting as before")?;
+            let appliance = start(args, &old, None, shutdown).context("starting as before")?;
             Ok((appliance, old))
         }
     }
@@ -194,6 +201,6 @@ pub(super) fn wait(appliance: &mut Appliance, shutdown: &Shutdown, duration: Opt
     let started = Instant::now();
     let is_over = || duration.is_some_and(|duration| started.elapsed() >= duration);
     while !shutdown.is_requested() && !is_over() && !appliance.has_ended() {
-        std::thread::sleep(POLL);
+        shutdown.wait(POLL);
     }
 }

@@ -9,11 +9,10 @@
 use super::Broker;
 use crate::node_commands::{NodeCommands, Reply};
 use hark_mqtt::{Client, ClientEvent, ClientSettings, Down, Endpoint, Letter, Waker, Will};
-use hark_threads::shutdown::Shutdown;
+use hark_threads::{Shutdown, Stage, Threads};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long a stop waits for the broker to acknowledge the last alerts. It
@@ -72,11 +71,6 @@ pub struct PublisherSettings {
     pub commands: NodeCommands,
 }
 
-/// The publisher's thread.
-pub struct Publisher {
-    thread: JoinHandle<()>,
-}
-
 impl Outbox {
     /// An outbox for at most `alerts_max` unacknowledged alerts.
     ///
@@ -126,34 +120,20 @@ impl Alerts {
     }
 }
 
-impl Publisher {
-    /// Starts publishing what is left in `outbox` until the shutdown.
-    ///
-    /// # Errors
-    /// If the system gives no thread, or a setting is too long for MQTT.
-    pub fn start(
-        settings: PublisherSettings,
-        outbox: Outbox,
-        shutdown: Shutdown,
-    ) -> anyhow::Result<Self> {
-        let mut publishing = Publishing::new(settings, outbox)?;
-        let thread = std::thread::Builder::new()
-            .name("publisher".into())
-            .spawn(move || publishing.run(&shutdown))?;
-        Ok(Self { thread })
-    }
-
-    /// Whether the thread has ended: before a stop only a panic ends it.
-    pub fn has_ended(&self) -> bool {
-        self.thread.is_finished()
-    }
-
-    /// Waits for the thread, which ends soon after the shutdown.
-    pub fn join(self) {
-        if self.thread.join().is_err() {
-            tracing::error!("the publisher's thread panicked");
-        }
-    }
+/// Starts the thread that publishes what is left in `outbox`, until it is told to
+/// stop.
+///
+/// # Errors
+/// If the system gives no thread, or a setting is too long for MQTT.
+pub fn publish(
+    threads: &Threads,
+    settings: PublisherSettings,
+    outbox: Outbox,
+) -> anyhow::Result<()> {
+    let mut publishing = Publishing::new(settings, outbox)?;
+    let run = move |shutdown: &Shutdown| publishing.run(shutdown);
+    threads.spawn("publisher", Stage::Publish, run)?;
+    Ok(())
 }
 
 struct Publishing {

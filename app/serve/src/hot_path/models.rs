@@ -2,34 +2,12 @@
 //! the instances that come and go with threads.
 
 use super::{HotPath, Ran, Runner};
-use crate::bundle::{Refused, Rungs};
+use crate::bundle::Refused;
 use crate::report::Event;
 use hark_engine::Rung;
 use std::sync::Arc;
 
-/// Where instances come from.
-pub(super) struct Instances {
-    rungs: Arc<Rungs>,
-    last_refusal: String,
-}
-
-impl Instances {
-    pub(super) fn new(rungs: Arc<Rungs>) -> Self {
-        Self {
-            rungs,
-            last_refusal: String::new(),
-        }
-    }
-}
-
 impl HotPath {
-    pub(super) fn load_models(&mut self) {
-        let rungs = Arc::clone(&self.instances.rungs);
-        for model in rungs.models() {
-            self.handle_loaded(model.rung, rungs.load(model.rung));
-        }
-    }
-
     /// The next batch, if one is due, and when the keeper shall give it up:
     /// microseconds on the clock that all threads share. `has_more`: more readings
     /// are at hand.
@@ -97,10 +75,10 @@ impl HotPath {
 
     fn note_refused(&mut self, rung: Rung, refused: &Refused) {
         // What stays wrong is said once, not at every try.
-        if refused.text == self.instances.last_refusal {
+        if refused.text == self.last_refusal {
             return;
         }
-        self.instances.last_refusal.clone_from(&refused.text);
+        self.last_refusal.clone_from(&refused.text);
         let source = &self.voice.source;
         tracing::error!("{source}: no {} model: {}", rung.name(), refused.text);
         self.voice.reporter.report(Event::ModelRefused {
