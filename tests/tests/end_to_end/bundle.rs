@@ -107,15 +107,28 @@ sha256 = "{}"
 }
 
 /// The ONNX file of `y = │x│`, both of shape `[1, 1]`.
+pub(crate) fn model() -> Vec<u8> {
+    chain(1)
+}
+
+/// As [`model`], which takes so many nodes to the same answer.
 ///
 /// Field numbers are those of onnx.proto3, version 1.16.
-pub(crate) fn model() -> Vec<u8> {
-    let node = [text(1, "x"), text(2, "y"), text(4, "Abs")].concat();
+pub(crate) fn chain(nodes: usize) -> Vec<u8> {
+    let name = |n: usize| match n {
+        0 => "x".to_owned(),
+        n if n == nodes => "y".to_owned(),
+        n => format!("t{n}"),
+    };
+    let node = |n: usize| {
+        let node = [text(1, &name(n)), text(2, &name(n + 1)), text(4, "Abs")];
+        bytes(1, &node.concat())
+    };
     let dimension = bytes(1, &number(1, 1));
     let tensor_type = [number(1, 1), bytes(2, &dimension.repeat(2))].concat();
     let value = |name| [text(1, name), bytes(2, &bytes(1, &tensor_type))].concat();
     let graph = [
-        bytes(1, &node),
+        (0..nodes).flat_map(node).collect(),
         text(2, "level"),
         bytes(11, &value("x")),
         bytes(12, &value("y")),
@@ -129,17 +142,25 @@ pub(crate) fn model() -> Vec<u8> {
     .concat()
 }
 
-/// A field of Protocol Buffers with a number below 128.
-fn number(field: u8, value: u8) -> Vec<u8> {
-    assert!(value < 128);
-    vec![field << 3, value]
+/// A field of Protocol Buffers with a number.
+fn number(field: u8, value: usize) -> Vec<u8> {
+    [vec![field << 3], varint(value)].concat()
 }
 
-/// A field of Protocol Buffers with fewer than 128 bytes.
+/// A field of Protocol Buffers with bytes.
 fn bytes(field: u8, value: &[u8]) -> Vec<u8> {
-    let len = u8::try_from(value.len()).expect("the model is tiny");
-    assert!(len < 128);
-    [&[field << 3 | 2, len], value].concat()
+    [&[field << 3 | 2], &varint(value.len())[..], value].concat()
+}
+
+/// Seven bits a byte, the lowest first; all but the last have the highest bit set.
+fn varint(mut value: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
 }
 
 fn text(field: u8, value: &str) -> Vec<u8> {

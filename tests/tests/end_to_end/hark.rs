@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use hark_tests::{Mosquitto, hark_command, send_signal, terminate, wait_until};
@@ -176,10 +177,21 @@ impl Hark {
         Ok(())
     }
 
+    /// As [`Hark::terminate`], in so long.
+    pub(crate) fn terminate_within(mut self, limit: Duration) -> Result<Ended> {
+        self.signal("TERM")?;
+        self.wait_within(limit)
+    }
+
     /// Waits for its own end.
-    pub(crate) fn wait(mut self) -> Result<Ended> {
+    pub(crate) fn wait(self) -> Result<Ended> {
+        self.wait_within(LIMIT)
+    }
+
+    /// Waits for its own end, for so long.
+    pub(crate) fn wait_within(mut self, limit: Duration) -> Result<Ended> {
         let child = self.child.as_mut().context("hark has ended")?;
-        let status = wait_until(LIMIT, "hark to end", || child.try_wait().transpose())
+        let status = wait_until(limit, "hark to end", || child.try_wait().transpose())
             .with_context(|| self.said())??;
         self.child = None;
         Ok(Ended {

@@ -29,6 +29,7 @@ mod outputs_held_up;
 mod recordings;
 mod rejections;
 mod rs485;
+mod stopping;
 mod systemd;
 mod watchdog;
 
