@@ -25,9 +25,10 @@ impl HotPath {
         let now_us = self.clock.us_at(ran.ended);
         let (took, rows) = (ran.ended - ran.started, instance.rows());
         self.figures.stages.begin(ran.ended);
-        self.figures.note_run(took, rows, ran.allocations);
         let (driver, mut telling) = self.driver();
         driver.finish_inference(instance, took, now_us, &mut telling);
+        // Figures can wait, verdicts cannot: a batch has two histograms for each row.
+        self.figures.note_run(took, rows, ran.allocations);
         self.figures.note_served(rows, now_us);
     }
 
