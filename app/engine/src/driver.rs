@@ -208,7 +208,7 @@ impl<M> Driver<M> {
         let instance = self.instances[rung as usize].take();
         let mut instance = instance.expect("the engine names rungs that have an instance");
         for _ in 0..rows.min(instance.rows_max()) {
-            let job = self.engine.poll_inference(now);
+            let job = self.engine.poll_inference(now.mono_us);
             let job = job.expect("a batch is no longer than what waits");
             assert_eq!(job.rung, rung, "a batch is of one rung");
             instance.push(&job, margin_us);

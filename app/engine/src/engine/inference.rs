@@ -31,20 +31,16 @@ pub(crate) struct Job<'a> {
 }
 
 impl Engine {
-    /// The next window for the model, oldest first. All windows that are taken
+    /// The next window for the model, oldest first, at the time of
+    /// [`Engine::begin_batch`]. All windows that are taken
     /// before the first answer are one batch of one rung.
-    pub(crate) fn poll_inference(&mut self, now: Now) -> Option<Job<'_>> {
-        if self.is_running() {
-            self.observe(now);
-        } else {
-            self.begin_batch(now);
-        }
+    pub(crate) fn poll_inference(&mut self, now_us: u64) -> Option<Job<'_>> {
         if !self.has_room() {
             return None;
         }
         // The first window chooses for the batch: it runs on one instance, whatever the
         // ladder would say of the next window.
-        let choice = self.batch.choice().or(self.ladder.choice(now.mono_us))?;
+        let choice = self.batch.choice().or(self.ladder.choice(now_us))?;
         let (place, deadline_us) = self.pending.start_next()?;
         let ticket = self.batch.add(place, choice);
         self.counters.probes += u64::from(choice.is_trial);

@@ -46,8 +46,16 @@ fn now(at_us: u64) -> Now {
     }
 }
 
+/// The next window of the batch that runs, or the first of a new one.
+fn poll(engine: &mut Engine, at_us: u64) -> Option<Job<'_>> {
+    if !engine.is_running() {
+        engine.begin_batch(now(at_us));
+    }
+    engine.poll_inference(at_us)
+}
+
 fn start(engine: &mut Engine, at_us: u64) -> Ticket {
-    let job = engine.poll_inference(now(at_us));
+    let job = poll(engine, at_us);
     job.expect("a window waits").ticket
 }
 
@@ -74,7 +82,7 @@ fn a_reading_is_scored_by_the_model_in_time() {
         Step::Settled(Outcome::Filling)
     );
     assert_eq!(read(&mut engine, 1, 2.0, 100), Step::Pending);
-    let job = engine.poll_inference(now(100)).unwrap();
+    let job = poll(&mut engine, 100).unwrap();
     assert_eq!((job.features, job.deadline_us), (&[1.0, 2.0][..], 1_100));
     let ticket = job.ticket;
     engine.handle_outputs(ticket, Ok(&[0.25]), 700);
@@ -142,7 +150,7 @@ fn a_hung_model_takes_every_place_and_the_rule_answers_at_once() {
     let hung = start(&mut engine, 1);
     for n in 2..=PENDING_MAX as u64 {
         assert_eq!(read(&mut engine, n, 0.0, n), Step::Pending);
-        assert!(engine.poll_inference(now(n)).is_none(), "it runs already");
+        assert!(poll(&mut engine, n).is_none(), "it runs already");
     }
     let next = PENDING_MAX as u64 + 1;
     let step = read(&mut engine, next, 0.0, next);
@@ -153,10 +161,10 @@ fn a_hung_model_takes_every_place_and_the_rule_answers_at_once() {
     check_conservation(&engine);
     // The places are free again, and so is the model once it is back.
     assert_eq!(read(&mut engine, next + 1, 0.0, 5_000), Step::Pending);
-    assert!(engine.poll_inference(now(5_000)).is_none());
+    assert!(poll(&mut engine, 5_000).is_none());
     engine.handle_outputs(hung, Ok(&[0.0]), 5_500);
     assert_eq!(engine.counters().late_results, 1);
-    assert!(engine.poll_inference(now(5_500)).is_some());
+    assert!(poll(&mut engine, 5_500).is_some());
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Bench {
 
     /// Starts the next window; whose model takes it.
     fn start(&mut self, at_us: u64) -> Option<(Rung, Ticket)> {
-        let job = self.engine.poll_inference(now(at_us));
+        let job = poll(&mut self.engine, at_us);
         let job = job.map(|job| (job.rung, job.ticket));
         self.drain();
         job
