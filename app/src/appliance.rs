@@ -15,7 +15,7 @@ use hark_hal::Clock;
 use hark_outlet::line_writer::LineCounts;
 use hark_outlet::mqtt::{Broker, Outbox, PublisherSettings};
 use hark_outlet::outputs::{OutputCounts, OutputSettings, Outputs, Stdout};
-use hark_outlet::verdicts::{self, OnVerdict, VerdictSettings};
+use hark_outlet::verdicts::{self, OnVerdict, VerdictSettings, Verdicts};
 use hark_serve::Feed;
 use hark_serve::fault::{Injection, Stall};
 use hark_serve::hot_path::HotPath;
@@ -36,6 +36,9 @@ const WATCH_BY: Duration = Duration::from_millis(200);
 const SERVE_BY: Duration = Duration::from_millis(700);
 /// The rest is for what is told last: the summary and the lines of the log.
 const STOP_BY: Duration = Duration::from_millis(1_400);
+
+/// How long threads may take to end after a reader that was waited for.
+const LAST_THREADS: Duration = Duration::from_millis(700);
 
 /// How an appliance shows itself.
 #[derive(Default)]
@@ -73,8 +76,7 @@ pub struct Appliance {
     results: Vec<Option<Ended>>,
     reporter: Reporter,
     outputs: Outputs,
-    /// Verdicts dropped.
-    verdicts: Option<Outcome<u64>>,
+    verdicts: Option<Verdicts>,
     /// What the publisher publishes.
     outbox: Option<Outbox>,
     /// What the supervisor returns.
@@ -115,9 +117,23 @@ impl Appliance {
         if config.broker.embedded {
             crate::broker::start(config.broker.listen, config.mqtt.protocol)?;
         }
+        let threads = Threads::new();
+        let started = Self::start_on(&threads, config, presentation, make_feed);
+        if started.is_err() {
+            // Those that were started hold on to one another.
+            threads.stop(Stage::Publish, Instant::now() + STOP_BY);
+        }
+        started
+    }
+
+    fn start_on(
+        threads: &Threads,
+        config: &Config,
+        presentation: Presentation,
+        make_feed: &mut MakeFeed<'_>,
+    ) -> anyhow::Result<Self> {
         let device = device_name(config)?;
         let rungs = open_rungs(config, presentation.fault.as_ref())?;
-        let threads = Threads::new();
         let stop = presentation.stop.clone();
         let stop = stop.unwrap_or_else(|| threads.shutdown(Stage::Serve).clone());
         let channels = report::channel();
@@ -128,7 +144,7 @@ impl Appliance {
             rungs: &rungs,
             reporter: &reporter,
             clock: Clock::start(),
-            threads: &threads,
+            threads,
             stop: &stop,
             stall: presentation.stall.clone(),
             keeper_progress: Arc::default(),
@@ -143,7 +159,7 @@ impl Appliance {
         let outputs = start_outputs(&start, shown, mqtt, reports)?;
         let verdicts = opened
             .verdicts
-            .map(|to| verdicts::hand_out(&threads, to, verdicts));
+            .map(|to| verdicts::hand_out(threads, to, verdicts));
         let verdicts = verdicts.transpose();
         let verdicts = verdicts.context("starting the verdict thread")?;
         reporter.report(Event::Started {
@@ -156,7 +172,7 @@ impl Appliance {
         Ok(Self {
             deadline_us: (config.device.deadline_ms * 1e3) as u64,
             results: sources.iter().map(|_| None).collect(),
-            threads,
+            threads: threads.clone(),
             sources,
             reporter,
             outputs,
@@ -215,29 +231,22 @@ impl Appliance {
         self.threads.stop(Stage::Watch, begun + WATCH_BY);
         self.threads.request(Stage::Serve);
         self.take_results(begun + SERVE_BY);
-        let threads_panicked: Vec<String> = self.panicked().collect();
         let abandoned = self.sources.iter().map(|served| served.threads.abandoned());
         let threads_abandoned = abandoned.sum();
         let sources_stuck = self.count_stuck();
         // Who stands by goes with the keeper.
         self.threads.request(Stage::Keep);
         self.reporter.report(Event::Stopped);
-        drop(self.reporter);
-        let until = begun + STOP_BY;
-        let outputs = stop_outputs(
-            &self.threads,
-            self.outputs,
-            self.verdicts,
-            self.outbox,
-            until,
-        );
+        let outputs = self.stop_outputs(begun + STOP_BY);
+        // After all of them: one may panic at its last lines.
+        let threads_panicked: Vec<String> = self.panicked().collect();
         let threads_left = self.threads.running();
         if !threads_left.is_empty() {
             tracing::warn!("left behind: {}", threads_left.join(", "));
         }
         // A stop that leaves a source behind, or follows a panic, is no orderly one:
         // the watchdog goes on, and waits for the next hark or resets the board.
-        if let Some(board) = self.board.and_then(|board| board.take())
+        if let Some(board) = self.board.as_ref().and_then(Outcome::take)
             && sources_stuck == 0
             && threads_panicked.is_empty()
         {
@@ -258,6 +267,27 @@ impl Appliance {
             ..summary
         };
         (summary, latency_ns)
+    }
+
+    /// Has everything written and published that was reported, until `until`.
+    fn stop_outputs(&mut self, until: Instant) -> OutputCounts {
+        let waits_for_reader = self.outputs.waits_for_reader();
+        let last_lines = self.outputs.stop();
+        // The publisher says goodbye while the others write their last lines.
+        self.threads.request(Stage::Publish);
+        let mut counts = last_lines.finish();
+        // Whoever reads a replay's verdicts is waited for, too.
+        let until = (!waits_for_reader).then_some(until);
+        if let Some(verdicts) = self.verdicts.take() {
+            counts.verdicts_dropped = verdicts.finish(until);
+        }
+        let until = until.unwrap_or_else(|| Instant::now() + LAST_THREADS);
+        self.threads.stop(Stage::Publish, until);
+        let outbox = self.outbox.as_ref().map(Outbox::counts);
+        counts.mqtt = outbox.unwrap_or_default();
+        let LineCounts { written, lost } = crate::logging::counts();
+        (counts.stderr_written, counts.stderr_lost) = (written, lost);
+        counts
     }
 
     /// The sources that have not ended, which are told of.
@@ -346,25 +376,4 @@ fn start_outputs(
         progress: Arc::clone(&start.outputs_progress),
     };
     Outputs::start(start.threads, settings, reports).context("starting the output thread")
-}
-
-/// Has everything written and published that was reported, until `until`.
-fn stop_outputs(
-    threads: &Threads,
-    outputs: Outputs,
-    verdicts: Option<Outcome<u64>>,
-    outbox: Option<Outbox>,
-    until: Instant,
-) -> OutputCounts {
-    let last_lines = outputs.stop();
-    // The publisher says goodbye while the others write their last lines.
-    threads.request(Stage::Publish);
-    let mut counts = last_lines.finish();
-    threads.stop(Stage::Publish, until);
-    let dropped = verdicts.and_then(|verdicts| verdicts.take());
-    counts.verdicts_dropped = dropped.unwrap_or_default();
-    counts.mqtt = outbox.map(|outbox| outbox.counts()).unwrap_or_default();
-    let LineCounts { written, lost } = crate::logging::counts();
-    (counts.stderr_written, counts.stderr_lost) = (written, lost);
-    counts
 }

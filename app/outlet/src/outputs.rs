@@ -13,6 +13,7 @@ use hark_threads::{Outcome, Shutdown, Stage, Threads};
 use serde::Serialize;
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
@@ -57,11 +58,14 @@ pub enum Stdout {
 
 /// The output thread, and those that write.
 pub struct Outputs {
-    /// How many reports were dropped before it.
-    dropped: Outcome<u64>,
+    ended: Outcome<()>,
+    /// How many reports were dropped before it: seen here, too, when the thread
+    /// is left behind.
+    dropped: Arc<AtomicU64>,
     writers: Writers,
 }
 
+#[derive(Default)]
 struct Writers {
     log: Option<LineWriter>,
     stdout: Option<LineWriter>,
@@ -112,12 +116,11 @@ impl Outputs {
             stdout,
             mqtt,
         };
-        let run = move |_: &Shutdown| {
-            fan.run(&reports, &progress);
-            reports.dropped()
-        };
+        let dropped = Arc::clone(reports.dropped());
+        let run = move |_: &Shutdown| fan.run(&reports, &progress);
         Ok(Self {
-            dropped: threads.spawn("outputs", Stage::Write, run)?,
+            ended: threads.spawn("outputs", Stage::Write, run)?,
+            dropped,
             writers: Writers {
                 log,
                 stdout: printed,
@@ -126,14 +129,21 @@ impl Outputs {
         })
     }
 
+    /// Whether whoever reads standard output is waited for.
+    pub fn waits_for_reader(&self) -> bool {
+        self.writers.waits_for_reader
+    }
+
     /// Waits until everything up to [`Event::Stopped`] is left with the writers
     /// and the publisher. Only the reader of a replay can hold that up.
-    pub fn stop(self) -> LastLines {
+    pub fn stop(&mut self) -> LastLines {
         let until = Instant::now() + GOODBYE;
         let until = (!self.writers.waits_for_reader).then_some(until);
+        self.ended.wait(until);
         LastLines {
-            reports_dropped: self.dropped.wait(until).unwrap_or_default(),
-            writers: self.writers,
+            // A count and no more.
+            reports_dropped: self.dropped.load(Ordering::Relaxed),
+            writers: std::mem::take(&mut self.writers),
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::mqtt::Broker;
 use hark_mqtt::{Client, ClientEvent, ClientSettings, Down, Endpoint, Unpublished};
 use hark_serve::report::{SensorVerdict, VerdictReport};
 use hark_threads::{Outcome, Shutdown, Stage, Threads};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -24,7 +26,10 @@ const BATCH_MAX: usize = 1024;
 const IDLE: Duration = Duration::from_millis(100);
 /// How long the first verdicts wait for the first connection.
 const CONNECT_WAIT: Duration = Duration::from_secs(2);
-/// How long the last verdicts may take at the end.
+/// How long the last verdicts are waited with after the stop, while the socket
+/// takes none.
+const LAST_VERDICTS: Duration = Duration::from_millis(300);
+/// How long the goodbye may take after that.
 const GOODBYE: Duration = Duration::from_millis(300);
 
 /// Who wants verdicts.
@@ -35,8 +40,25 @@ pub struct VerdictSettings {
     pub on_verdict: Option<OnVerdict>,
 }
 
-/// Starts the verdict thread. Told to stop, it ends once no verdict waits, and
-/// returns how many were dropped.
+/// The verdict thread, for its owner.
+pub struct Verdicts {
+    ended: Outcome<()>,
+    /// Counted where the owner sees it, too, when the thread is left behind.
+    /// A count and no more, so every access is `Relaxed`.
+    dropped: Arc<AtomicU64>,
+}
+
+impl Verdicts {
+    /// Waits until no verdict waits any more, or until `until`; returns how many
+    /// were dropped.
+    pub fn finish(self, until: Option<Instant>) -> u64 {
+        self.ended.wait(until);
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// Starts the verdict thread. Told to stop, it ends once no verdict waits; what
+/// a broker has not taken soon after is dropped, counted.
 ///
 /// # Errors
 /// If the system gives no thread, or a setting is too long for MQTT.
@@ -44,14 +66,16 @@ pub fn hand_out(
     threads: &Threads,
     settings: VerdictSettings,
     verdicts: Receiver<SensorVerdict>,
-) -> anyhow::Result<Outcome<u64>> {
+) -> anyhow::Result<Verdicts> {
     let VerdictSettings { mqtt, on_verdict } = settings;
-    let publisher = mqtt.map(|(broker, root)| Publisher::new(broker, &root));
+    let dropped = Arc::<AtomicU64>::default();
+    let publisher = mqtt.map(|(broker, root)| Publisher::new(broker, &root, &dropped));
     let mut publisher = publisher.transpose()?;
     let mut on_verdict = on_verdict;
     // Not by the channel: a thread that hangs in a model keeps its end of it.
     let run = move |stop: &Shutdown| run(&verdicts, &mut publisher, &mut on_verdict, stop);
-    Ok(threads.spawn("verdicts", Stage::Write, run)?)
+    let ended = threads.spawn("verdicts", Stage::Write, run)?;
+    Ok(Verdicts { ended, dropped })
 }
 
 fn run(
@@ -59,11 +83,16 @@ fn run(
     publisher: &mut Option<Publisher>,
     on_verdict: &mut Option<OnVerdict>,
     shutdown: &Shutdown,
-) -> u64 {
+) {
     if let Some(publisher) = publisher {
         publisher.wait_for_broker(shutdown);
     }
     loop {
+        if let Some(publisher) = publisher
+            && shutdown.is_requested()
+        {
+            publisher.hurry();
+        }
         let first = match verdicts.recv_timeout(IDLE) {
             Ok(verdict) => Some(verdict),
             Err(RecvTimeoutError::Timeout) if shutdown.is_requested() => break,
@@ -83,18 +112,22 @@ fn run(
             publisher.look_after();
         }
     }
-    publisher.take().map_or(0, Publisher::finish)
+    if let Some(publisher) = publisher {
+        publisher.finish();
+    }
 }
 
 struct Publisher {
     broker: Broker,
     root: String,
     endpoint: Endpoint,
-    dropped: u64,
+    dropped: Arc<AtomicU64>,
+    /// After the stop: until when the last verdicts are worth a wait.
+    until: Option<Instant>,
 }
 
 impl Publisher {
-    fn new(broker: Broker, root: &str) -> anyhow::Result<Self> {
+    fn new(broker: Broker, root: &str, dropped: &Arc<AtomicU64>) -> anyhow::Result<Self> {
         let client = Client::new(ClientSettings {
             write_buffer_bytes: OUTPUT_BYTES,
             ..broker.client_settings()
@@ -103,7 +136,8 @@ impl Publisher {
             endpoint: broker.endpoint(client),
             broker,
             root: format!("{root}/verdict/"),
-            dropped: 0,
+            dropped: Arc::clone(dropped),
+            until: None,
         })
     }
 
@@ -117,14 +151,26 @@ impl Publisher {
         }
     }
 
+    /// The stop has begun.
+    fn hurry(&mut self) {
+        self.until
+            .get_or_insert_with(|| Instant::now() + LAST_VERDICTS);
+    }
+
     fn publish(&mut self, report: &SensorVerdict) {
+        let is_late = self.until.is_some_and(|until| Instant::now() >= until);
         let Self { endpoint, root, .. } = self;
         let mut written = publish(endpoint.client(), root, report);
-        if let Err(Unpublished::Full(_)) = written {
+        // A socket that takes nothing costs a wait for each verdict: thousands of
+        // them would outlast a stop.
+        if let Err(Unpublished::Full(_)) = written
+            && !is_late
+        {
             endpoint.wait(None, Duration::from_millis(1));
             written = publish(endpoint.client(), root, report);
         }
-        self.dropped += u64::from(written.is_err());
+        let dropped = u64::from(written.is_err());
+        self.dropped.fetch_add(dropped, Ordering::Relaxed);
     }
 
     /// Writes what waits, and hears what the broker says.
@@ -146,12 +192,11 @@ impl Publisher {
         }
     }
 
-    fn finish(mut self) -> u64 {
+    fn finish(&mut self) {
         self.endpoint.leave(None, GOODBYE);
         while !self.endpoint.client().is_gone() {
             self.turn(GOODBYE);
         }
-        self.dropped
     }
 }
 

@@ -262,7 +262,9 @@ impl Reporter {
     pub fn report(&self, event: Event) {
         let places = match event {
             Event::Alert(_) => NOTICES_MAX,
-            Event::Stopped => NOTICES_MAX + 1,
+            // The channel alone decides: others that are being turned away count
+            // for a moment, and must not cost it its place.
+            Event::Stopped => usize::MAX,
             _ => EVENTS_MAX,
         };
         // A count and no more: the channel hands the event over.
@@ -315,9 +317,9 @@ impl Reports {
         Ok(event)
     }
 
-    /// Reports that did not fit.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// The count of reports that did not fit.
+    pub fn dropped(&self) -> &Arc<AtomicU64> {
+        &self.dropped
     }
 }
 
@@ -386,7 +388,7 @@ mod tests {
     #[test]
     fn events_crowd_out_neither_alerts_nor_the_stop_and_what_is_dropped_is_counted() {
         let (reporter, reports, _) = channel();
-        let dropped = || reports.dropped();
+        let dropped = || reports.dropped().load(Ordering::Relaxed);
         let source: Arc<str> = "line".into();
         for _ in 0..EVENTS_MAX + 3 {
             let source = Arc::clone(&source);

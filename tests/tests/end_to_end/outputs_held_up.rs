@@ -229,6 +229,31 @@ fn a_standard_output_that_nobody_reads_stops_nothing_and_keeps_its_order() -> Re
 }
 
 #[test]
+fn a_replay_waits_for_whoever_reads_its_verdicts() -> Result<()> {
+    let site = Site::new("")?;
+    let simulated = site.finish(&["simulate", "--csv", "rec.csv", "--for", "300s"])?;
+    ensure!(simulated.status.success(), "{}", simulated.stderr);
+    // Longer than a stop waits for anybody else.
+    let mut piped = Command::new("sh");
+    piped.args([
+        "-c",
+        "\"$0\" replay rec.csv --json --verdicts | { sleep 3; cat; }",
+    ]);
+    piped.arg(hark_command()?.get_program());
+    let (stdout, stderr) = (site.keep("stdout")?, site.keep("stderr")?);
+    let ended = site.spawn(piped, stdout, stderr)?.wait()?;
+    let summary = ended.summary()?;
+    let verdicts = ended
+        .stdout
+        .lines()
+        .filter(|line| line.contains("\"anomaly\""));
+    let answered = count(&summary, "scored") + count(&summary, "fallback");
+    assert!(answered > 2_000, "too few to fill a pipe: {summary}");
+    assert_eq!(verdicts.count() as u64, answered);
+    Ok(())
+}
+
+#[test]
 fn a_standard_output_that_is_never_read_does_not_outlast_term() -> Result<()> {
     let mut scene = Scene::new()?;
     let stdout = Unread::new(&scene.site.path().join("fifo"))?;
