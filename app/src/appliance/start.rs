@@ -158,7 +158,8 @@ impl Start<'_> {
                 stopped_at.set(Some(since));
                 // A stop waits for no deadline: what is lent out is due.
                 let is_due = now.saturating_duration_since(since) >= STOP_PATIENCE;
-                if is_due { u64::MAX } else { clock.now_us() }
+                let ahead_us = if is_due { ANY_DEADLINE_US } else { 0 };
+                clock.now_us().saturating_add(ahead_us)
             };
             let take_over = |index: usize, shard| kept[index].take_over(shard);
             keep(&slots, tick, time, take_over, |time| shutdown.wait(time));
@@ -210,6 +211,10 @@ impl Start<'_> {
 /// How long a stop leaves a model that runs. An answer is mostly a matter of
 /// milliseconds; the sources have to end in [`super::SERVE_BY`].
 const STOP_PATIENCE: Duration = Duration::from_millis(150);
+/// Further ahead than any deadline. A time that goes on from there, and not the
+/// end of all time, so that the keeper still sleeps a tick between two looks: a
+/// model that answers is then hardly ever seen at it.
+const ANY_DEADLINE_US: u64 = 1 << 62;
 /// The keeper looks no more often than this, microseconds.
 const KEEPER_TICK_US_MIN: u64 = 100;
 /// And no more seldom, microseconds: it shows by its looks that it is there, and
