@@ -44,6 +44,8 @@ pub(super) struct MqttFeed {
     endpoint: Endpoint,
     /// What stays away is reported once, not at every try.
     last_reason: String,
+    /// The same for filters that the broker refuses.
+    refused: Vec<String>,
     /// By topic: its sensor; `None`: the payload says.
     known: HashMap<Box<str>, Option<(String, Option<SensorId>)>>,
     /// Where in the stream each read ended that may hold unserved messages.
@@ -81,6 +83,7 @@ impl MqttFeed {
             rank: rank.unwrap_or(0),
             endpoint: broker.endpoint(client),
             last_reason: String::new(),
+            refused: Vec::new(),
             known: HashMap::new(),
             reads: VecDeque::with_capacity(READS_MAX),
             has_more: false,
@@ -168,13 +171,16 @@ impl MqttFeed {
                 hot_path.handle_rejection(Rejection::Oversize, &detail, &[]);
             }
             ClientEvent::SubscriptionRefused { filter, reason, .. } => {
-                if self.last_reason.is_empty() {
+                // Once, and not at every try.
+                if !self.refused.iter().any(|told| told == filter) {
+                    self.refused.push(filter.to_owned());
                     let broker = self.broker.name();
                     tracing::warn!("broker {broker} refuses {filter}: {reason}");
                 }
             }
             ClientEvent::Up => {
                 self.last_reason.clear();
+                self.refused.clear();
                 hot_path.handle_link_up();
                 self.decoder.handle_link_up();
             }
