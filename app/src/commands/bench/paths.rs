@@ -317,11 +317,14 @@ fn measure_mqtt(load: &Load, broker: Option<&(String, u16)>) -> anyhow::Result<M
         let host = host.clone();
         let mut made = Endpoint::new(client, Address { host, port });
         let until = Instant::now() + Duration::from_secs(5);
+        let mut lost = None;
         while !made.client().is_up() {
-            anyhow::ensure!(Instant::now() < until, "no connection to {address}");
+            if Instant::now() >= until {
+                let lost = lost.unwrap_or_else(|| "it does not answer".to_owned());
+                anyhow::bail!("no connection to {address}: {lost}");
+            }
             made.wait(None, Duration::from_millis(50));
-            made.fill();
-            while made.poll_event().is_some() {}
+            lost = hear(&mut made).or(lost);
         }
         // The other side subscribes at the same time.
         std::thread::sleep(Duration::from_millis(300));
@@ -342,18 +345,31 @@ fn measure_mqtt(load: &Load, broker: Option<&(String, u16)>) -> anyhow::Result<M
             .is_err()
         {
             link.wait(None, Duration::from_secs(1));
-            link.fill();
-            while let Some(event) = link.poll_event() {
-                if let ClientEvent::Down { why, .. } = event {
-                    anyhow::bail!("{address}: {why}");
-                }
+            if let Some(why) = hear(link) {
+                anyhow::bail!("{address}: {why}");
             }
         }
         unwritten += 1;
         if is_paced || unwritten == 64 {
             unwritten = 0;
             link.flush();
+            // The answers to pings, without which the connection is given up.
+            if let Some(why) = hear(link) {
+                anyhow::bail!("{address}: {why}");
+            }
         }
         Ok(())
     })
+}
+
+/// Takes in what the broker says; why the connection was lost, if it was.
+fn hear(link: &mut Endpoint) -> Option<String> {
+    let mut lost = None;
+    link.fill();
+    while let Some(event) = link.poll_event() {
+        if let ClientEvent::Down { why, .. } = event {
+            lost = Some(why.to_string());
+        }
+    }
+    lost
 }
