@@ -8,8 +8,8 @@
 //!     │                         ▼                     ▼                            ▼  ▼
 //!     └──────────── lost, refused, malformed, silent, too late ◀─────────────────── Up
 //!
-//!  Greeting, Subscribing, Up ── goodbye ──▶ Leaving ── said, or too late ──▶ Gone
-//!  Waiting, Connecting ──────── goodbye ────────────────────────────────────▶ Gone
+//!  Subscribing, Up ───────────────── goodbye ──▶ Leaving ── said, or too late ──▶ Gone
+//!  Waiting, Connecting, Greeting ─── goodbye ───────────────────────────────────▶ Gone
 //! ```
 //!
 //! "Taken" is the broker's CONNACK, "answered" its SUBACKs. From CONNACK on

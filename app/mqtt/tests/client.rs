@@ -484,6 +484,34 @@ fn a_goodbye_follows_the_last_acknowledgement() {
 }
 
 #[test]
+fn a_farewell_gives_way_to_no_letter() {
+    // As many as may be under way at once, so that the farewell has to wait.
+    const UNDER_WAY: u64 = 100;
+    let mut settings = client_settings(Protocol::V311);
+    settings.letters_max = UNDER_WAY as usize;
+    let mut client = up(settings);
+    let mut sent = Vec::new();
+    for handle in 1..=UNDER_WAY {
+        client.post(letter(handle));
+        sent.extend(published(&said(&mut client)));
+    }
+    assert_eq!(sent.len() as u64, UNDER_WAY);
+    let farewell = Letter {
+        topic: "status".to_owned(),
+        ..letter(0)
+    };
+    client.leave(Some(farewell), 800);
+    let late = letter(UNDER_WAY + 1);
+    assert_eq!(client.post(late.clone()), Some(late));
+    for (id, _) in sent {
+        hear(&mut client, &pub_ack(id, 0));
+    }
+    client.handle_time(1);
+    assert_eq!(topics(&published(&said(&mut client))), ["status"]);
+    assert_eq!(client.waiting(), 0);
+}
+
+#[test]
 fn a_goodbye_ends_whatever_the_broker_does() {
     // It acknowledges nothing.
     let mut client = up(client_settings(Protocol::V5));

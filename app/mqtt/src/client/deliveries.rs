@@ -51,9 +51,13 @@ impl Deliveries {
     pub(super) fn post(&mut self, letter: Letter) -> Option<Letter> {
         let mut gone = None;
         if self.posted >= self.max {
-            let Some(oldest) = self.letters.remove(self.handed) else {
+            // Not one of the client's own, as its goodbye.
+            let mut open = self.letters.iter().skip(self.handed);
+            let Some(oldest) = open.position(|kept| kept.is_posted) else {
                 return Some(letter);
             };
+            let oldest = self.letters.remove(self.handed + oldest);
+            let oldest = oldest.expect("it was found there");
             self.posted -= 1;
             gone = Some(oldest.letter);
         }
