@@ -193,7 +193,9 @@ impl<M> Driver<M> {
         // oldest window has left. Without a rung that may run there is no room at
         // all, and the rule is to answer.
         let rung = self.engine.next_rung(now_us).unwrap_or(Rung::Rule);
-        waiting >= self.engine.batch_room(self.cost_us(rung), now_us)
+        let instance = self.instances.get(rung as usize).and_then(Option::as_ref);
+        let room = self.engine.batch_room(self.cost_us(rung), now_us);
+        waiting >= room.min(instance.map_or(room, Instance::rows_max))
     }
 
     fn fill_batch(&mut self, now: Now) -> Option<Instance<M>> {

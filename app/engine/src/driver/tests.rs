@@ -69,7 +69,11 @@ impl Bench {
     }
 
     fn load(&mut self, rung: Rung, at_us: u64) {
-        let instance = Instance::new(rung, Parrot(Ok([0.0])), BATCH_MAX, 1);
+        self.load_for(BATCH_MAX, rung, at_us);
+    }
+
+    fn load_for(&mut self, rows_max: usize, rung: Rung, at_us: u64) {
+        let instance = Instance::new(rung, Parrot(Ok([0.0])), rows_max, 1);
         self.driver
             .handle_instance(instance, at_us, &mut self.outputs);
     }
@@ -186,6 +190,14 @@ fn a_batch_gathers_what_is_at_hand_until_it_is_full() {
     bench.read(1.0, 0);
     let instance = bench.start(0, true).expect("it is full");
     assert_eq!(instance.rows(), BATCH_MAX);
+}
+
+#[test]
+fn a_batch_gathers_no_more_than_its_instance_takes() {
+    let mut bench = Bench::new(MARGIN_US, &[Model]);
+    bench.load_for(1, Model, 0);
+    bench.read(0.1, 1);
+    assert!(bench.start(2, true).is_some());
 }
 
 #[test]
