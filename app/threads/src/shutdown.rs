@@ -1,19 +1,19 @@
 //! One signal that everything receives: stop.
 //!
-//! A plain thread looks at it at each turn, or waits with it in place of a
-//! sleep; a task awaits it. Nothing else stops a thread of hark: no channel that
-//! is dropped, no flag of its own.
+//! A thread looks at it at each turn, or waits with it in place of a sleep. What
+//! must first write all that it was given ends by its queue instead: the output
+//! thread and the writers by a last message, the node log and who stands by when
+//! nobody is left to give them work.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
 
 /// The side that gives the signal, once and for good; dropped, it gives it, for
 /// then nobody is left who could.
 pub struct ShutdownSender(Arc<Signal>);
 
-/// The side that receives it; as many copies as there are threads and tasks.
+/// The side that receives it; as many copies as there are threads.
 #[derive(Clone)]
 pub struct Shutdown(Arc<Signal>);
 
@@ -24,7 +24,6 @@ struct Signal {
     /// falls in between.
     waiting: Mutex<()>,
     given: Condvar,
-    tasks: Notify,
 }
 
 /// A signal not yet given.
@@ -45,7 +44,6 @@ impl ShutdownSender {
         signal.is_given.store(true, Ordering::Release);
         drop(waiting);
         signal.given.notify_all();
-        signal.tasks.notify_waiters();
     }
 }
 
@@ -72,15 +70,6 @@ impl Shutdown {
         let waited = self.0.given.wait_timeout_while(waiting, time, is_waiting);
         drop(waited);
         self.is_requested()
-    }
-
-    /// Waits for the signal, as a task.
-    pub async fn requested(&self) {
-        // Made before the look, it is woken by a signal that comes after it.
-        let given = self.0.tasks.notified();
-        if !self.is_requested() {
-            given.await;
-        }
     }
 }
 
@@ -114,12 +103,8 @@ mod tests {
         let (sender, shutdown) = channel();
         let copy = shutdown.clone();
         let waits = std::thread::spawn(move || copy.wait(EVER));
-        let task = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().build();
-            runtime.unwrap().block_on(shutdown.requested());
-        });
         sender.request();
         assert!(waits.join().unwrap());
-        task.join().unwrap();
+        assert!(shutdown.wait(EVER));
     }
 }
