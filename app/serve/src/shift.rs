@@ -30,7 +30,7 @@
 mod loads;
 mod mailbox;
 
-pub use loads::{LOAD_MAX, Loader};
+pub use loads::Loader;
 
 use crate::bundle::Rungs;
 use crate::fault::Stall;

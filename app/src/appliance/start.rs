@@ -15,7 +15,7 @@ use hark_serve::bundle::Rungs;
 use hark_serve::fault::{Injection, Stall};
 use hark_serve::hot_path::HotPath;
 use hark_serve::report::Reporter;
-use hark_serve::shift::{self, Kept, LOAD_MAX, Loader, Served, Shard};
+use hark_serve::shift::{self, Kept, Loader, Served, Shard};
 use hark_threads::progress::Progress;
 use hark_threads::{Outcome, Shutdown, Stage, Threads};
 use std::cell::Cell;
@@ -46,14 +46,19 @@ impl Start<'_> {
         make_feed: &mut MakeFeed<'_>,
     ) -> anyhow::Result<Vec<Box<Shard>>> {
         let loader = Loader::new(self.threads.clone());
-        // One model that hangs keeps one source waiting, and not each that uses it.
+        // The rule serves meanwhile, and a model that is late is taken when it comes.
+        // So one that hangs is waited for once, and not by each source that uses it.
         let mut late = BTreeSet::new();
         let mut shards = Vec::new();
         for (index, source) in self.config.sources.iter().enumerate() {
             let mut shard = self.make_shard(index, source, &loader, make_feed)?;
             ask_for_patience();
             let is_late = late.contains(&source.model);
-            let patience = if is_late { Duration::ZERO } else { LOAD_MAX };
+            let patience = if is_late {
+                Duration::ZERO
+            } else {
+                START_PATIENCE
+            };
             if !shard.load_models(patience, self.stop) {
                 late.insert(&source.model);
             }
@@ -215,6 +220,8 @@ const STOP_PATIENCE: Duration = Duration::from_millis(150);
 /// end of all time, so that the keeper still sleeps a tick between two looks: a
 /// model that answers is then hardly ever seen at it.
 const ANY_DEADLINE_US: u64 = 1 << 62;
+/// How long a start waits for a model, whose source begins with the rule after that.
+const START_PATIENCE: Duration = Duration::from_secs(10);
 /// The keeper looks no more often than this, microseconds.
 const KEEPER_TICK_US_MIN: u64 = 100;
 /// And no more seldom, microseconds: it shows by its looks that it is there, and

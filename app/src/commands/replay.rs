@@ -72,6 +72,7 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
             .verdicts
             .then(|| -> OnVerdict { Box::new(print_verdict) }),
         waits_for_reader: true,
+        stop: Some(shutdown.clone()),
         ..Presentation::default()
     };
     let mut appliance = Appliance::start(&config, presentation)?;

@@ -118,6 +118,18 @@ fn a_model_that_takes_minutes_to_load_does_not_hold_a_stop_up() -> Result<()> {
 }
 
 #[test]
+fn a_source_begins_with_the_rule_while_its_model_loads() -> Result<()> {
+    let site = Site::new(LASTING)?;
+    lasting(&site)?;
+    bundle::write_with(site.path(), &bundle::chain(NODES), &bundle::golden(3.0))?;
+    let hark = site.run()?;
+    hark.wait_for_stderr("has been loading for")?;
+    hark.wait_for_link("lasting")?;
+    hark.terminate_within(STOP)?;
+    Ok(())
+}
+
+#[test]
 fn a_hung_model_behind_a_full_channel_does_not_hold_a_stop_up() -> Result<()> {
     let site = Site::with(
         "ladder.hang_ms = 200\n[mqtt]\nenabled = false\n",

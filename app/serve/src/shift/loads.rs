@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 /// What loading one model may take on a slow core: less than what the unit leaves a
 /// whole start (`TimeoutStartSec=`, 60 s). After that the ladder goes without it.
-pub const LOAD_MAX: Duration = Duration::from_secs(50);
+const LOAD_MAX: Duration = Duration::from_secs(50);
 /// Loads under way at once, of all sources: they take whole cores from those that
 /// serve. Those that are late do not count, for they may never end.
 const LOADS_MAX: usize = 4;
@@ -118,8 +118,12 @@ impl Loads {
             if !self.is_waiting() {
                 return true;
             }
-            if Instant::now() >= until || shutdown.wait(LOOK) {
+            if Instant::now() >= until {
                 self.give_up(hot_path, |_| true);
+                return false;
+            }
+            // Whoever stops wants no models, and no words about them.
+            if shutdown.wait(LOOK) {
                 return false;
             }
         }
