@@ -24,10 +24,14 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
 /// How often the main thread looks for the end.
 const POLL: Duration = Duration::from_millis(50);
+/// How long a reload waits for what the new configuration names: longer than a
+/// start waits for a model, for nothing is missed meanwhile.
+const CHECK_MAX: Duration = Duration::from_secs(60);
 
 /// Arguments of `hark run`.
 #[derive(Debug, Args)]
@@ -89,7 +93,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         }
         if hung_up.swap(false, Ordering::Relaxed) {
             tell(service.reloading());
-            if let Some(new) = load_anew(args, &config) {
+            if let Some(new) = load_anew(args, &config, &shutdown) {
                 let summary = appliance.stop();
                 // Nobody who reads it is no reason to end.
                 if let Err(error) = super::print_summary_in_time(&summary, args.json) {
@@ -149,14 +153,14 @@ fn start(
 }
 
 /// The configuration as it is now; none if it cannot take the old one's place.
-fn load_anew(args: &RunArgs, old: &Config) -> Option<Config> {
+fn load_anew(args: &RunArgs, old: &Config, shutdown: &Shutdown) -> Option<Config> {
     match load(args) {
         Ok(new) if new.broker.embedded || old.broker.embedded => {
             tracing::error!("not reloaded: the embedded broker has to be restarted with hark");
             None
         }
         Ok(new) => {
-            let problems = check_named(&new);
+            let problems = check_in_time(&new, shutdown)?;
             for problem in &problems {
                 tracing::error!("not reloaded: {problem}");
             }
@@ -165,6 +169,36 @@ fn load_anew(args: &RunArgs, old: &Config) -> Option<Config> {
         Err(error) => {
             tracing::error!("not reloaded: {error:#}");
             None
+        }
+    }
+}
+
+/// What is wrong with what `config` names; none if a stop comes first. On a thread
+/// of its own, which is left behind then: a model may load for minutes, or hang.
+fn check_in_time(config: &Config, shutdown: &Shutdown) -> Option<Vec<String>> {
+    let (done, checked) = sync_channel(1);
+    let config = config.clone();
+    let check = move || done.try_send(check_named(&config));
+    let thread = std::thread::Builder::new().name("check".into());
+    if let Err(error) = thread.spawn(check) {
+        return Some(vec![format!("no thread to check it on: {error}")]);
+    }
+    let until = Instant::now() + CHECK_MAX;
+    loop {
+        match checked.try_recv() {
+            Ok(problems) => return Some(problems),
+            Err(TryRecvError::Disconnected) => {
+                return Some(vec!["checking what it names panicked".to_owned()]);
+            }
+            Err(TryRecvError::Empty) if Instant::now() >= until => {
+                return Some(vec![format!(
+                    "what it names is not loaded within {CHECK_MAX:?}"
+                )]);
+            }
+            Err(TryRecvError::Empty) => {}
+        }
+        if shutdown.wait(POLL) {
+            return None;
         }
     }
 }

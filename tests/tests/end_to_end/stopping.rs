@@ -118,6 +118,23 @@ fn a_model_that_takes_minutes_to_load_does_not_hold_a_stop_up() -> Result<()> {
 }
 
 #[test]
+fn a_reload_whose_model_takes_minutes_to_load_does_not_hold_a_stop_up() -> Result<()> {
+    let site = Site::new(LASTING)?;
+    lasting(&site)?;
+    bundle::write_with(site.path(), &bundle::chain(1), &bundle::golden(3.0))?;
+    let mut manager = Manager::new()?;
+    let mut hark = manager.run(&site, &[])?;
+    manager.wait_for("READY=1")?;
+    bundle::write_with(site.path(), &bundle::chain(NODES), &bundle::golden(3.0))?;
+    hark.signal("HUP")?;
+    manager.wait_for("RELOADING=1")?;
+    // The load is under way, or about to be.
+    thread::sleep(Duration::from_millis(500));
+    hark.terminate_within(STOP)?.summary()?;
+    Ok(())
+}
+
+#[test]
 fn a_source_begins_with_the_rule_while_its_model_loads() -> Result<()> {
     let site = Site::new(LASTING)?;
     lasting(&site)?;
