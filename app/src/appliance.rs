@@ -31,8 +31,8 @@ use std::time::{Duration, Instant};
 /// Until when the stages of a stop are waited for, from its beginning: two seconds
 /// for all, whatever is stuck. A stage that ends early leaves its time to the rest.
 const WATCH_BY: Duration = Duration::from_millis(200);
-/// Most of it is for the sources: for a read or a connect that is under way, and
-/// for a model that the keeper has not given up yet.
+/// Most of it is for the sources: for a read that is under way, and for a model
+/// that the keeper has not given up yet.
 const SERVE_BY: Duration = Duration::from_millis(700);
 /// The rest is for what is told last: the summary and the lines of the log.
 const STOP_BY: Duration = Duration::from_millis(1_400);

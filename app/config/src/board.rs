@@ -63,7 +63,7 @@ pub struct WatchdogConfig {
 
 impl WatchdogConfig {
     pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
-        // A source may be in a connect for 2 s, which is no stall.
+        // A read of a file or a line may take a second or two, which is no stall.
         let stall_s = section.integer("stall_s", 3..=600_u64);
         let timeout_s = section.integer("timeout_s", 10..=3600_u64);
         if section.is_sound(&["stall_s", "timeout_s"]) && stall_s >= timeout_s {
