@@ -93,6 +93,10 @@ fn a_model_that_hangs_does_not_starve_it() -> Result<()> {
         manager.wait_for(FED)?;
         node.settle(1.0)?;
     }
+    // The last readings may wait behind a trial of the model, and a stop would leave
+    // them on the line. Twice, since the first feeding may be of before they came.
+    manager.wait_for(FED)?;
+    manager.wait_for(FED)?;
     let events = hark.events();
     ensure!(
         events.iter().all(|event| event["event"] != "stalled"),
