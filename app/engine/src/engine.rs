@@ -20,8 +20,6 @@
 //! Every reading has exactly one [`Outcome`]:
 //! `readings = scored + fallback + filling + rejected + shed + pending`.
 
-mod batch;
-mod cache;
 mod inference;
 mod pending;
 mod sensors;
@@ -29,10 +27,10 @@ mod sensors;
 mod tests;
 mod verdicts;
 
-pub(crate) use batch::Ticket;
 pub use inference::Fault;
 pub(crate) use inference::Job;
 pub use pending::PENDING_MAX;
+pub(crate) use pending::Ticket;
 pub use sensors::SensorId;
 
 use crate::features::Extractor;
@@ -43,8 +41,7 @@ use crate::validate::{NodeClock, Now, Sample};
 use crate::verdict::{Alert, AlertState, Verdict};
 use crate::window::WindowShape;
 use crate::{Reading, Receipt, Rejection, Schema, Stage, sums};
-use batch::Batch;
-use pending::{Pending, Question};
+use pending::{Batch, Pending, Question};
 use sensors::Sensors;
 use std::collections::VecDeque;
 

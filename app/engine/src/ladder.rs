@@ -32,7 +32,7 @@ mod policy;
 pub(crate) use policy::check_models;
 pub use policy::{LadderPolicy, LadderStep, ModelRung, Rung, StepReason};
 
-use crate::score::Score;
+use crate::verdict::Score;
 use breaker::Breaker;
 use drift::Drift;
 

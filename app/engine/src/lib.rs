@@ -15,7 +15,6 @@ mod reading;
 mod rejection;
 mod rule;
 mod schema;
-mod score;
 mod spec;
 mod stage;
 mod sums;

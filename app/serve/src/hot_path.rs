@@ -9,31 +9,26 @@
 //! thread: it takes a loaded [`Runner`] from [`HotPath::start_inference`] and
 //! brings it back to [`HotPath::finish_inference`].
 
-mod clock;
 mod figures;
-mod models;
-mod runner;
-mod stages;
+mod inference;
 mod voice;
 
-pub use figures::SourceResult;
+pub use figures::{SourceResult, StageResult, Stages, histogram};
 /// When the bytes that completed a reading were returned by their read.
 pub use hark_engine::Receipt;
-pub use runner::{Ran, Runner};
-pub use stages::{StageResult, Stages, histogram};
+pub use inference::{Ran, Runner};
 
 use crate::bundle::Rungs;
 use crate::report::{Event, Reporter, SensorVerdict};
-use clock::SourceClock;
 use figures::Figures;
 use hark_config::{Clock as ClockConfig, Config, SourceConfig, check_level};
 use hark_engine::{
-    Driver, Engine, Limits, NodeClock, Outcome, Reading, Rejection, Rung, Schema, SensorId, Stage,
-    Step,
+    Driver, Engine, Limits, NodeClock, Now, Outcome, Reading, Rejection, Rung, Schema, SensorId,
+    Stage, Step,
 };
-use hark_hal::Clock;
+use hark_hal::{Clock, wall_us};
 use hark_threads::progress::Progress;
-use runner::Model;
+use inference::Model;
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::sync::Arc;
@@ -330,5 +325,60 @@ fn limits(source: &SourceConfig, config: &Config, rungs: &Rungs) -> Limits {
             ClockConfig::Utc => NodeClock::Utc,
         },
         is_caching: rungs.is_cached(),
+    }
+}
+
+/// From moments of this machine to the engine's time, and back.
+struct SourceClock {
+    clock: Clock,
+    /// Added to the clock while a recording is replayed, so that the engine sees
+    /// its time. Microseconds.
+    replay_offset_us: i64,
+    /// The wall clock at the last receipt.
+    utc_us: i64,
+}
+
+impl SourceClock {
+    fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            replay_offset_us: 0,
+            utc_us: 0,
+        }
+    }
+
+    /// A read has returned.
+    fn handle_receipt(&mut self) {
+        self.utc_us = (wall_us() as i64).saturating_add(self.replay_offset_us);
+    }
+
+    /// A row of a recording has come at `at`, which is `recorded_us` there.
+    fn handle_recorded(&mut self, at: Instant, recorded_us: u64, timestamp_us: Option<i64>) {
+        let at_us = self.clock.us_at(at) as i64;
+        // Anew with each row, so that the recording's clock passes while a model runs:
+        // a deadline is of this machine, whatever it replays.
+        self.replay_offset_us = (recorded_us as i64).saturating_sub(at_us);
+        self.utc_us = timestamp_us.unwrap_or(recorded_us as i64);
+    }
+
+    /// The engine's time of `at`, microseconds.
+    fn us_at(&self, at: Instant) -> u64 {
+        self.clock
+            .us_at(at)
+            .saturating_add_signed(self.replay_offset_us)
+    }
+
+    /// As [`SourceClock::us_at`], with the wall clock of the last receipt: asking
+    /// for it at every stage would cost more than the stage.
+    fn now_at(&self, at: Instant) -> Now {
+        Now {
+            mono_us: self.us_at(at),
+            utc_us: self.utc_us,
+        }
+    }
+
+    /// `engine_us` on the clock that all threads share, microseconds.
+    fn shared_us(&self, engine_us: u64) -> u64 {
+        engine_us.saturating_add_signed(self.replay_offset_us.saturating_neg())
     }
 }

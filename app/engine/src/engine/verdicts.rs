@@ -1,8 +1,7 @@
 //! The engine's side that faces the outputs: verdicts, alerts and steps.
 
-use super::cache::CachedScore;
 use super::pending::Question;
-use super::sensors::LastVerdict;
+use super::sensors::{CachedScore, LastVerdict};
 use super::{Engine, OUTPUTS_MAX, Output, SensorId};
 use crate::ladder::Rung;
 use crate::outcome::Outcome;
