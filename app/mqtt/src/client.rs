@@ -146,6 +146,8 @@ impl Client {
         self.now_ms = now_ms;
         match self.state {
             State::Waiting { until_ms } if now_ms >= until_ms => {
+                // From here on and not from the socket's own try: a resolver that
+                // hangs is part of the time that a connection may take.
                 let until_ms = now_ms + CONNECT_MS_MAX;
                 self.state = State::Connecting { until_ms };
             }
@@ -167,6 +169,8 @@ impl Client {
                 if has_said {
                     self.state = State::Gone;
                 } else {
+                    // Letters still wait, and have to: without a DISCONNECT the broker
+                    // would take this for a loss and publish the will.
                     self.say_goodbye();
                 }
             }
@@ -230,9 +234,7 @@ impl Client {
         if self.wants_connection() {
             self.fail(why);
         } else if self.is_open() {
-            // Not `fail`: readings may have been received and not told, and
-            // each is to have its outcome.
-            self.ending = Some(why);
+            self.end(why);
         }
     }
 
@@ -301,6 +303,8 @@ impl Client {
 
     /// The next thing to tell, or `None` until more bytes come or time passes.
     pub fn poll_event(&mut self) -> Option<ClientEvent<'_>> {
+        // Before a loss is told: what the broker answered before it is settled, and
+        // would be sent again if it counted as unanswered.
         if self.deliveries.has_answered() {
             return self.poll_answered();
         }
@@ -396,6 +400,7 @@ impl Client {
     /// Returns the letter that gives way: the oldest that is not with the
     /// connection; or this one, if all are, or if it can never be sent.
     pub fn post(&mut self, letter: Letter) -> Option<Letter> {
+        // It fits into no packet at all: kept, it would hold up all behind it.
         if self
             .session
             .room_needed(&letter.topic, &letter.payload)
@@ -443,6 +448,8 @@ impl Client {
     fn handle_taken(&mut self) {
         let until_ms = self.now_ms + SUBSCRIBE_MS_MAX;
         self.state = State::Subscribing { until_ms };
+        // On every connection: while it was away the broker has published the will,
+        // and only this takes it back.
         if let Some(greeting) = &self.greeting {
             self.deliveries.put_next(greeting.clone());
         }
@@ -475,8 +482,15 @@ impl Client {
 
     fn keep_alive(&mut self) {
         if let Err(error) = self.session.handle_time(self.now_ms) {
-            self.fail(Down::Protocol(error));
+            self.end(Down::Protocol(error));
         }
+    }
+
+    /// Ends the connection once what it brought is told: readings may have been
+    /// received that nobody has polled yet, and each is to have its outcome. The
+    /// first reason is the one that is told.
+    fn end(&mut self, why: Down) {
+        self.ending.get_or_insert(why);
     }
 
     /// Puts into the output what waits and finds room.

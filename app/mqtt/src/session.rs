@@ -340,8 +340,10 @@ impl Session {
     pub fn handle_time(&mut self, now_ms: u64) -> Result<(), SessionError> {
         let (received, sent) = (self.input.received(), self.output.sent());
         let unsent = self.output.unsent().len();
-        let is_due = self.keep_alive.handle_time(now_ms, received, sent, unsent);
-        let is_due = is_due.inspect_err(|error| self.failed = Some(*error))?;
+        // Not `failed`: what was received before the silence is still to be polled.
+        let is_due = self
+            .keep_alive
+            .handle_time(now_ms, received, sent, unsent)?;
         // Without room a ping would wait behind what proves the same.
         if is_due && self.output.push(&PINGREQ).is_ok() {
             self.keep_alive.handle_ping(now_ms, received);

@@ -112,6 +112,24 @@ fn an_idle_connection_is_kept() {
 }
 
 #[test]
+fn what_came_before_the_broker_fell_silent_is_told() {
+    let mut client = up(client_settings(Protocol::V311));
+    let message = packet(0x30, b"\x00\x01tx");
+    client.read_space()[..message.len()].copy_from_slice(&message);
+    client.handle_read(message.len());
+    // Nobody polls until the ping has run out.
+    let silent_s = (0..200).find(|now_s| {
+        client.handle_time(now_s * 1000);
+        said(&mut client);
+        !client.is_open()
+    });
+    assert!(silent_s.is_some(), "a silent broker is given up");
+    let told = told(&mut client);
+    assert!(told[0].starts_with("Message"), "{told:?}");
+    assert!(told[1].starts_with("Down"), "{told:?}");
+}
+
+#[test]
 fn a_server_keep_alive_of_zero_turns_pings_off() {
     let mut client = Client::new(client_settings(Protocol::V5)).unwrap();
     open(&mut client, 0);
