@@ -36,6 +36,8 @@ dry_run=no yes=no allow_fixed_disk=no
 left='nothing was written'
 # What makes root of the user on the board.
 as_root=''
+# Copies of the small files that were checked, gone when this ends.
+held=''
 # Prints a new folder of the board. Those of interrupted runs go: nothing runs there.
 new_folder='rm -rf /var/tmp/hark-flash.* 2>/dev/null; mktemp -d /var/tmp/hark-flash.XXXXXX'
 
@@ -99,6 +101,13 @@ confirm() {
     # if the signal came just before, so Ctrl-C would need an Enter.
     answer=$(read -r -p "$1 Type yes to go on: " answer && printf '%s' "$answer") || true
     [ "$answer" = yes ] || fail "nothing was written"
+    # An open file cannot be exchanged, but written to; an answer may take hours.
+    is_whole || fail "$image was changed while the question stood; nothing was written"
+}
+
+# Whether the image that was opened is still the one that was signed.
+is_whole() {
+    [ "$(sum_of "$image_held")" = "$image_sum" ]
 }
 
 parse() {
@@ -208,6 +217,24 @@ choose_image() {
     ca=${ca:-$built/images/keys/cert.pem}
 }
 
+# hold FILE NAME: a copy, so that what is used later is what was checked, whatever
+# becomes of FILE while somebody is asked.
+hold() {
+    cp -- "$1" "$held/$2" || fail "$1 cannot be read (see above)"
+}
+
+# Opens the image and keeps the small files beside it. From here on nothing of
+# what is flashed is looked up by its name again.
+hold_image() {
+    local folder
+    folder=$(dirname "$image")
+    hold "$folder/image.txt" image.txt
+    hold "$folder/SHA256SUMS" SHA256SUMS
+    hold "$folder/SHA256SUMS.sig" SHA256SUMS.sig
+    { exec {image_open}<"$image"; } 2>/dev/null || fail "$image cannot be read by you"
+    image_held=/dev/fd/$image_open
+}
+
 check_image() {
     need openssl sha256sum
     local file
@@ -219,28 +246,35 @@ check_image() {
         fi
         fail "$file is missing; \`cargo xtask image --board $board\` makes all that is flashed"
     done
+    hold_image
     # Without the machine's own authorities: a mail certificate signs no images.
     local reason
-    reason=$(openssl cms -verify -binary -inform DER -in "$images/SHA256SUMS.sig" \
-        -content "$images/SHA256SUMS" -CAfile "$ca" -no-CApath -no-CAstore -out /dev/null 2>&1) ||
+    reason=$(openssl cms -verify -binary -inform DER -in "$held/SHA256SUMS.sig" \
+        -content "$held/SHA256SUMS" -CAfile "$ca" -no-CApath -no-CAstore -out /dev/null 2>&1) ||
         fail "the signature of $images/SHA256SUMS is not by a key that $ca vouches for; do not flash this, or name the right --ca (openssl: ${reason##*$'\n'})"
-    check_sum image.txt
-    check_sum "$(basename "$image")"
+    check_sum "$held/image.txt" image.txt
+    check_sum "$image_held" "$(basename "$image")"
+    image_sum=$sum
     local says
-    says=$(sed -n 's/^board=//p' "$images/image.txt")
+    says=$(sed -n 's/^board=//p' "$held/image.txt")
     [ "$says" = "$board" ] || fail "$image is for the board $says, not for $board"
-    version=$(sed -n 's/^version=//p' "$images/image.txt")
-    image_bytes=$(stat -Lc %s "$image")
+    version=$(sed -n 's/^version=//p' "$held/image.txt")
+    image_bytes=$(stat -Lc %s "$image_held")
     say "image     $image, build $version, $((image_bytes / 1000000)) MB, signature and sums are right"
 }
 
-# check_sum NAME: of a file beside SHA256SUMS, which is known to be genuine.
+# sum_of FILE: its SHA-256 in hexadecimal digits.
+sum_of() {
+    sha256sum <"$1" | cut -d ' ' -f 1
+}
+
+# check_sum FILE NAME: that FILE is what SHA256SUMS, which is known to be genuine,
+# calls NAME. Sets `sum`.
 check_sum() {
-    local sum
-    grep -qF "  $1" "$images/SHA256SUMS" || fail "$1 is not named in $images/SHA256SUMS"
-    sum=$(sha256sum <"$images/$1" | cut -d ' ' -f 1)
-    grep -qxF "$sum  $1" "$images/SHA256SUMS" ||
-        fail "$images/$1 is torn or was changed: its SHA-256 is not the signed one; build or copy it again"
+    grep -qF "  $2" "$held/SHA256SUMS" || fail "$2 is not named in $images/SHA256SUMS"
+    sum=$(sum_of "$1")
+    grep -qxF "$sum  $2" "$held/SHA256SUMS" ||
+        fail "$images/$2 is torn or was changed: its SHA-256 is not the signed one; build or copy it again"
 }
 
 check_device() {
@@ -280,7 +314,7 @@ check_file() {
         return
     fi
     [ -f "$target" ] || fail "$target is neither a file nor a disk"
-    if [ "$target" -ef "$image" ]; then fail "$target is the image itself; name another file"; fi
+    if [ "$target" -ef "$image" ] || [ "$target" -ef "${image_held:-}" ]; then fail "$target is the image itself; name another file"; fi
     check_writable "$target"
     local loop
     for loop in $(losetup --noheadings --raw --output NAME --associated "$target"); do
@@ -308,26 +342,28 @@ check_first_settings() {
     if [ -n "$ssh_key" ]; then check_ssh_key; fi
 }
 
-# check_small OPTION FILE: a board has thousands of bytes of settings, not a log.
+# check_small OPTION FILE NAME: a board has thousands of bytes of settings, not a log.
+# What is checked and used from here on is its copy NAME.
 check_small() {
     if ! [ -f "$2" ] || ! [ -s "$2" ]; then fail "$1 $2 is missing, empty, or no file"; fi
     [ -r "$2" ] || fail "$1 $2 cannot be read by you"
-    [ "$(stat -Lc %s "$2")" -le "$settings_bytes_max" ] || fail "$1 $2 is larger than $settings_bytes_max bytes; is it the file that is meant?"
+    head -c $((settings_bytes_max + 1)) -- "$2" >"$held/$3" || fail "$1 $2 cannot be read (see above)"
+    [ "$(stat -c %s "$held/$3")" -le "$settings_bytes_max" ] || fail "$1 $2 is larger than $settings_bytes_max bytes; is it the file that is meant?"
 }
 
 check_ssh_key() {
     need ssh-keygen
-    check_small --ssh-key "$ssh_key"
-    if grep -q 'PRIVATE KEY' "$ssh_key"; then fail "$ssh_key is a private key; the public one is meant"; fi
-    ssh-keygen -l -f "$ssh_key" >/dev/null 2>&1 || fail "$ssh_key is no public SSH key, such as ~/.ssh/id_ed25519.pub"
+    check_small --ssh-key "$ssh_key" authorized_keys
+    if grep -q 'PRIVATE KEY' "$held/authorized_keys"; then fail "$ssh_key is a private key; the public one is meant"; fi
+    ssh-keygen -l -f "$held/authorized_keys" >/dev/null 2>&1 || fail "$ssh_key is no public SSH key, such as ~/.ssh/id_ed25519.pub"
 }
 
 check_site() {
     need iconv
-    check_small --site "$site"
-    iconv -f UTF-8 -t UTF-8 "$site" 2>/dev/null | tr -d '\0' | cmp -s - "$site" || fail "$site is not UTF-8 text"
+    check_small --site "$site" hark.toml
+    iconv -f UTF-8 -t UTF-8 "$held/hark.toml" 2>/dev/null | tr -d '\0' | cmp -s - "$held/hark.toml" || fail "$site is not UTF-8 text"
     local inherited
-    inherited=$(sed -nE "s/^[[:space:]]*inherit[[:space:]]*=[[:space:]]*[\"']([^\"']*)[\"'].*/\1/p" "$site" | head -n 1)
+    inherited=$(sed -nE "s/^[[:space:]]*inherit[[:space:]]*=[[:space:]]*[\"']([^\"']*)[\"'].*/\1/p" "$held/hark.toml" | head -n 1)
     inherited=${inherited##*/}
     case $inherited in
     base.toml | "$board.toml") ;;
@@ -349,14 +385,13 @@ check_site() {
 # check_site_with HARK: a copy alone in its folder, as the board has it, that
 # inherits from the clone what lies in /usr/share/hark there.
 check_site_with() {
-    local folder words content status=0 theirs=$here/board-configs/
-    folder=$(mktemp -d)
-    content=$(<"$site")
+    local folder=$held/alone words content status=0 theirs=$here/board-configs/
+    mkdir "$folder"
+    content=$(<"$held/hark.toml")
     content=${content//\/usr\/share\/hark\/board-configs\//"$theirs"}
     printf '%s\n' "$content" >"$folder/hark.toml"
     # What HARK_ variables say is for this script, or for this computer's hark.
     words=$(unset "${!HARK_@}" && "$1" check --config "$folder/hark.toml" 2>&1) || status=$?
-    rm -rf "$folder"
     if [ $status = 0 ]; then return; fi
     # Devices, and files that are not there, may well be there on the board.
     words=$(sed '/^missing here: /d' <<<"$words")
@@ -384,19 +419,25 @@ write_disk() {
     # Past the page cache progress is true, and what is compared comes from the medium.
     if [ $kind = device ]; then uncached=direct; fi
     left="$target holds part of an image; flash it again before use"
-    dd if="$image" of="$target" bs=4M oflag=$uncached conv="$conversion" status=progress ||
+    dd if="$image_held" of="$target" bs=4M oflag=$uncached conv="$conversion" status=progress ||
         fail "writing failed (see above); $left"
     say "reading back"
     # Only a call that copies nothing drops the whole of a file from the cache.
     if [ $kind = file ]; then dd if="$target" iflag=nocache count=0 status=none; fi
-    dd if="$target" bs=4M iflag=$uncached,count_bytes count="$image_bytes" status=progress | cmp - "$image" ||
+    # With the signed sum, not with a file that may have changed in place since.
+    local found
+    found=$(dd if="$target" bs=4M iflag=$uncached,count_bytes count="$image_bytes" status=progress | sum_of /dev/stdin) ||
+        fail "reading back failed (see above); $left"
+    if [ "$found" != "$image_sum" ]; then
+        is_whole || fail "$image was changed after it was checked; $left"
         fail "$target does not hold what was written to it; the medium is broken or fake: take another one"
+    fi
     left="$target holds the image, but not this site's settings; flash it again"
-    [ -z "$site" ] || mcopy -o -i "$target@@$esp_offset" "$site" ::/site/hark.toml || fail "$site does not fit; $left"
-    [ -z "$ssh_key" ] || mcopy -o -i "$target@@$esp_offset" "$ssh_key" ::/site/authorized_keys || fail "$ssh_key does not fit; $left"
+    [ -z "$site" ] || mcopy -o -i "$target@@$esp_offset" "$held/hark.toml" ::/site/hark.toml || fail "$site does not fit; $left"
+    [ -z "$ssh_key" ] || mcopy -o -i "$target@@$esp_offset" "$held/authorized_keys" ::/site/authorized_keys || fail "$ssh_key does not fit; $left"
     sync "$target"
     [ $kind = file ] || blockdev --rereadpt "$target" 2>/dev/null || true
-    say "done: $target holds build $version, compared byte by byte"
+    say "done: $target holds build $version; what was read back has the signed sum"
     next_steps "boot the board from it"
 }
 
@@ -448,13 +489,12 @@ check_board() {
     say "target    $target, a $board, running build $(remote 'cat /usr/share/hark/build 2>/dev/null || echo none')"
 }
 
-# upload FILE REMOTE: whole, or not at all.
+# upload FILE SUM REMOTE: all of FILE, whose SHA-256 is SUM, or nothing.
 upload() {
-    local sum
-    sum=$(sha256sum <"$1")
-    dd if="$1" bs=1M status=progress | remote "cat >'$2.new' && sync '$2.new'" ||
+    dd if="$1" bs=1M status=progress | remote "cat >'$3.new' && sync '$3.new'" ||
         fail "copying to the board failed (see above; is its disk full?); $left"
-    remote "[ \"\$(sha256sum <'$2.new')\" = '$sum' ] && mv '$2.new' '$2'" || fail "the copy on the board is not whole; $left"
+    remote "[ \"\$(sha256sum <'$3.new')\" = '$2  -' ] && mv '$3.new' '$3'" ||
+        fail "the copy on the board is not whole, or $image was changed after it was checked; $left"
 }
 
 # run_on_board COMMAND: in $folder there, as root. Shows what it says and sets
@@ -530,7 +570,7 @@ update_slot() {
     confirm "$target runs slot $slot and will reboot."
     left="the board goes on in slot $slot as before"
     folder=$(remote "rm -f /var/lib/update.raucb*; $new_folder") || fail "no folder could be made on the board (see above); $left"
-    upload "$image" /var/lib/update.raucb
+    upload "$image_held" "$image_sum" /var/lib/update.raucb
     run_on_board 'rauc install /var/lib/update.raucb'
     probe 'rm -f /var/lib/update.raucb' || true
     [ "$result" = 0 ] || fail "the board refused the update (see above); it goes on in slot $slot as before"
@@ -582,8 +622,9 @@ install_package() {
     local name=hark.deb
     case $image in *.tar.gz) name=hark.tar.gz ;; esac
     folder=$(remote "$new_folder") || fail "no folder could be made on the board (see above); $left"
-    upload "$image" "$folder/$name"
-    upload "$here/cross/image/install-on-board.sh" "$folder/install-on-board.sh"
+    upload "$image_held" "$image_sum" "$folder/$name"
+    local installer=$here/cross/image/install-on-board.sh
+    upload "$installer" "$(sum_of "$installer")" "$folder/install-on-board.sh"
     run_on_board "sh $folder/install-on-board.sh $folder/$name"
     case $result in
     0) ;;
@@ -607,6 +648,8 @@ NEXT
 main() {
     trap 'fail "interrupted; $left"' INT TERM
     parse "$@"
+    held=$(mktemp -d) || fail "no folder for temporary files could be made (see above)"
+    trap 'rm -rf -- "$held"' EXIT
     look_up_board
     classify_target
     say "board     $board"

@@ -13,6 +13,8 @@ mod disk;
 #[cfg(test)]
 mod flash_board_tests;
 #[cfg(test)]
+mod flash_held_tests;
+#[cfg(test)]
 mod flash_settings_tests;
 #[cfg(test)]
 mod flash_tests;

@@ -261,3 +261,20 @@ fn a_user_who_cannot_become_root_is_told_before_anything_is_copied() {
     check_failed(&board, "may not become root");
     assert!(!board.folder().join("installed").exists());
 }
+
+#[test]
+fn an_image_exchanged_while_a_board_answers_is_not_what_it_gets() {
+    let board = Board::with_slots();
+    let image = board.desk.image_of_kind("raucb");
+    let signed = fs::read(&image).expect("the image");
+    let image = image.display();
+    // The board is asked for it once the image is verified.
+    board.add_program(
+        "uname",
+        &format!("echo unsigned >{image}.new; mv {image}.new {image}; echo aarch64"),
+    );
+    board.add_program("rauc", "cat BOARD/var/lib/update.raucb >BOARD/installed");
+    check_done(&board, "runs build 1.2.3 in slot B, healthy");
+    let installed = fs::read(board.folder().join("installed")).expect("it was installed");
+    assert!(installed == signed, "the board got what nobody signed");
+}

@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::signing::Signer;
 use super::*;
 
+/// What an image comes as.
+const KINDS: [&str; 4] = ["img", "raucb", "deb", "tar.gz"];
+
 /// A folder with a signed image of each kind, gone when dropped.
 pub(super) struct Desk {
     pub(super) folder: PathBuf,
@@ -28,22 +31,29 @@ impl Desk {
         let name = format!("hark-flash-test-{}-{number}", std::process::id());
         let folder = env::temp_dir().join(name);
         fs::create_dir_all(folder.join("out")).expect("a folder for a test");
+        let desk = Self { folder, board };
+        // Not all zeros: those could be there by chance.
+        let content: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+        for kind in KINDS {
+            fs::write(desk.image_of_kind(kind), &content).expect("an image for a test");
+        }
+        desk.seal();
+        desk
+    }
+
+    /// Signs the images as they are now.
+    pub(super) fn seal(&self) {
+        let board = self.board;
         let build = Build {
             board: board::find(board).expect("it is a board"),
             hark: PathBuf::new(),
             version: "1.2.3".to_owned(),
-            out: folder.join("out"),
-            signer: Signer::development(&folder.join("keys")).expect("a key for a test"),
+            out: self.folder.join("out"),
+            signer: Signer::development(&self.folder.join("keys")).expect("a key for a test"),
         };
-        // Not all zeros: those could be there by chance.
-        let content: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
-        let images = ["img", "raucb", "deb", "tar.gz"].map(|kind| format!("hark-{board}.{kind}"));
-        for image in &images {
-            fs::write(build.out.join(image), &content).expect("an image for a test");
-        }
+        let images = KINDS.map(|kind| format!("hark-{board}.{kind}"));
         let images = images.each_ref().map(String::as_str);
         build.seal(&images).expect("a signature");
-        Self { folder, board }
     }
 
     fn image(&self) -> PathBuf {
