@@ -4,6 +4,12 @@
 # Nothing is written before everything was checked: the image's signature and
 # sums, that it is for this board, that the target can take it, that first settings
 # are what they seem, and that the user means it. `--dry-run` stops there. See `./flash.sh --help`.
+
+# Another shell reads no further than this.
+if [ -z "${BASH_VERSION:-}" ]; then
+    echo "flash.sh: this shell is not bash; run ./flash.sh or \`bash flash.sh\`" >&2
+    exit 2
+fi
 set -euo pipefail
 
 # Debian leaves the folders of system programs out of an ordinary user's PATH.
@@ -280,6 +286,10 @@ check_sum() {
 check_device() {
     need lsblk blockdev
     [ -b "$target" ] || fail "$target is no block device; \`lsblk\` lists disks"
+    # A loop device that is bound to no file, a card reader without a card: lsblk may
+    # not even list them.
+    target_bytes=$(lsblk --nodeps --noheadings --raw --bytes --output SIZE "$target" 2>/dev/null) || target_bytes=0
+    [ "${target_bytes:-0}" -gt 0 ] || fail "$target holds no medium: a card reader without a card, or a loop device without a file"
     local type mounted removable hotplug transport
     type=$(lsblk --nodeps --noheadings --raw --output TYPE "$target")
     [ "$type" = disk ] || fail "$target is a $type; name the whole disk"
@@ -291,7 +301,6 @@ check_device() {
     if [ "$removable$hotplug" = 00 ] && [ "$transport" != usb ] && [ "$allow_fixed_disk" = no ]; then
         fail "$target is not removable and may be this computer's own disk; --allow-fixed-disk if it is meant"
     fi
-    target_bytes=$(lsblk --nodeps --noheadings --raw --bytes --output SIZE "$target")
     check_size
     check_writable "$target"
     say "target    $target, $(lsblk --nodeps --noheadings --output MODEL,SIZE "$target" | tr -s ' '), not in use"

@@ -443,3 +443,37 @@ fn wrong_usage_exits_with_2() {
         assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
     }
 }
+
+#[test]
+fn a_shell_that_is_not_bash_is_told_so() {
+    let output = Command::new("dash")
+        .arg(workspace_root().join("flash.sh"))
+        .arg("--help")
+        .output()
+        .expect("dash starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("bash flash.sh"), "{stderr}");
+}
+
+#[test]
+fn a_loop_device_without_a_file_is_refused_with_a_message() {
+    let desk = Desk::new();
+    let is_unbound = |n: &u32| {
+        Path::new(&format!("/dev/loop{n}")).exists()
+            && !Path::new(&format!("/sys/block/loop{n}/loop")).exists()
+    };
+    let Some(number) = (0..64).find(is_unbound) else {
+        println!("SKIPPED: no loop device is free on this machine");
+        return;
+    };
+    let device = format!("/dev/loop{number}");
+    let more = ["--dry-run", "--allow-fixed-disk"];
+    check_refused(
+        &desk,
+        "qemu-virt",
+        Path::new(&device),
+        &more,
+        "holds no medium",
+    );
+}
