@@ -9,7 +9,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::engine::{Job, Ticket};
+use crate::engine::{Claim, Job, Ticket};
 use crate::ladder::Hang;
 use crate::{
     Engine, Fault, Now, Output, Reading, Receipt, Rejection, Rung, SensorId, Stage, Step,
@@ -115,7 +115,8 @@ impl<M> Driver<M> {
         cost_us.copied().unwrap_or_default()
     }
 
-    /// The sensor called `name`, taken in if it is new.
+    /// The sensor called `name`, taken in if it is new. It keeps its place, whoever
+    /// else comes.
     ///
     /// # Errors
     /// [`Rejection::UnknownSensor`] if that would be one too many. Nothing is
@@ -123,6 +124,38 @@ impl<M> Driver<M> {
     /// [`Driver::handle_rejection`].
     pub fn sensor(&mut self, name: &str) -> Result<SensorId, Rejection> {
         self.engine.sensor(name)
+    }
+
+    /// Takes in a sensor that [`Engine::find`] does not find, for its first
+    /// `reading`, which is then to be handed in. Only a valid reading takes a place,
+    /// if need be that of the sensor which has been silent for longest; one out of
+    /// range, which may be a machine in trouble, takes one that is free.
+    ///
+    /// # Errors
+    /// Why there is no place for it. As for [`Driver::sensor`], nothing is counted.
+    pub fn newcomer(
+        &mut self,
+        name: &str,
+        reading: &Reading,
+        now: Now,
+        sink: &mut impl Sink,
+    ) -> Result<SensorId, Rejection> {
+        let claim = self.engine.judge_newcomer(reading, now)?;
+        if name.is_empty() {
+            return Err(Rejection::UnknownSensor);
+        }
+        if !self.engine.is_full() {
+            return self.engine.take_in(name);
+        }
+        if let Claim::FreePlace(reason) = claim {
+            return Err(reason);
+        }
+        let gone = self.engine.longest_silent(now);
+        let gone = gone.ok_or(Rejection::UnknownSensor)?;
+        // Nobody would clear its alert later.
+        self.handle_gone(gone, now.mono_us, sink);
+        self.engine.replace(gone, name);
+        Ok(gone)
     }
 
     /// Takes in one decoded reading.

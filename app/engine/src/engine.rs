@@ -37,12 +37,12 @@ use crate::features::Extractor;
 use crate::ladder::{Ladder, LadderPolicy, LadderStep, ModelRung, Rung, check_models};
 use crate::outcome::{Counters, Outcome};
 use crate::spec::{PipelineSpec, SpecError, VerdictSpec};
-use crate::validate::{NodeClock, Now, Sample};
+use crate::validate::{NodeClock, Now, Sample, Validator};
 use crate::verdict::{Alert, AlertState, Verdict};
 use crate::window::WindowShape;
 use crate::{Reading, Receipt, Rejection, Schema, Stage, sums};
 use pending::{Batch, Pending, Question};
-use sensors::Sensors;
+use sensors::{Sensors, Tenure};
 use std::collections::VecDeque;
 
 /// Outputs that may wait to be drained: a verdict and an alert for each
@@ -76,6 +76,15 @@ pub enum Step {
     Settled(Outcome),
     /// Its window waits for the model.
     Pending,
+}
+
+/// What the first reading of a sensor without a place gives a claim to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// A free place, or that of the longest silent.
+    AnyPlace,
+    /// A free place only. Without one the reading is refused for this.
+    FreePlace(Rejection),
 }
 
 /// What the engine has to say.
@@ -168,13 +177,66 @@ impl Engine {
         Self::new(spec, limits, LadderPolicy::default(), &[model])
     }
 
-    /// The sensor called `name`, taken in if it is new.
+    /// The sensor called `name`, taken in if it is new. It keeps its place.
     ///
     /// # Errors
     /// [`Rejection::UnknownSensor`] if that would be one too many. Nothing is
     /// counted: the caller hands the rejection to [`Engine::handle_rejection`].
     pub(crate) fn sensor(&mut self, name: &str) -> Result<SensorId, Rejection> {
-        self.sensors.id(name, &self.shape)
+        self.sensors.take_in(name, Tenure::Configured, &self.shape)
+    }
+
+    /// The sensor called `name`, if it has a place.
+    pub fn find(&self, name: &str) -> Option<SensorId> {
+        self.sensors.find(name)
+    }
+
+    /// What of a place the first `reading` of a sensor without one is worth.
+    ///
+    /// # Errors
+    /// Why it is worth none.
+    pub(crate) fn judge_newcomer(&self, reading: &Reading, now: Now) -> Result<Claim, Rejection> {
+        if !self
+            .second
+            .has_room(now, self.limits.readings_per_second_max)
+        {
+            return Err(Rejection::SourceRate);
+        }
+        let judged = Validator::new().validate(&self.schema, self.limits.clock, reading, now);
+        match judged.map(|_| ()) {
+            Ok(()) => Ok(Claim::AnyPlace),
+            // A machine may be in trouble from its first reading on.
+            Err(reason @ Rejection::Range { .. }) => Ok(Claim::FreePlace(reason)),
+            Err(reason) => Err(reason),
+        }
+    }
+
+    /// The newcomer `name` takes a free place.
+    ///
+    /// # Errors
+    /// [`Rejection::UnknownSensor`] if there is none.
+    pub(crate) fn take_in(&mut self, name: &str) -> Result<SensorId, Rejection> {
+        self.sensors.take_in(name, Tenure::Newcomer, &self.shape)
+    }
+
+    /// Whether every place is taken.
+    pub fn is_full(&self) -> bool {
+        self.sensors.is_full()
+    }
+
+    /// Who is to give its place to a newcomer, if anybody.
+    pub(crate) fn longest_silent(&mut self, now: Now) -> Option<SensorId> {
+        let pending = &self.pending;
+        let is_waiting = |id| pending.holds(id);
+        let period_ms = self.schema.period_ms;
+        self.sensors
+            .longest_silent(now.mono_us, period_ms, is_waiting)
+    }
+
+    /// Gives the place of `gone` to the newcomer `name`.
+    pub(crate) fn replace(&mut self, gone: SensorId, name: &str) {
+        self.sensors.replace(gone, name, &self.shape);
+        self.counters.sensors_replaced += 1;
     }
 
     /// How many sensors there are.
@@ -244,6 +306,7 @@ impl Engine {
         // rates that honest readings are held against.
         let is_within_rate = self.second.admit(now, self.limits.readings_per_second_max);
         let state = self.sensors.get_mut(sensor);
+        state.heard_us = now.mono_us;
         let validated = if is_within_rate {
             state
                 .validator
@@ -298,6 +361,7 @@ impl Engine {
             mark(Stage::Features);
             return self.settle(Outcome::Filling);
         }
+        state.tenure = state.tenure.max(Tenure::Known);
         let arrived_us = receipt.now.mono_us;
         let question = Question {
             sensor,
@@ -371,5 +435,10 @@ impl Second {
         }
         self.readings = self.readings.saturating_add(1);
         max == 0 || self.readings <= max
+    }
+
+    /// Whether one more would be admitted.
+    fn has_room(&self, now: Now, max: u32) -> bool {
+        max == 0 || self.index != now.mono_us / 1_000_000 || self.readings < max
     }
 }

@@ -56,6 +56,8 @@ pub struct Counters {
     pub probes_failed: u64,
     /// Instances of a model given up with the thread that is stuck in them.
     pub hangs: u64,
+    /// Sensors whose place was given to a newcomer.
+    pub sensors_replaced: u64,
 }
 
 impl Counters {
@@ -101,5 +103,6 @@ impl Counters {
         self.probes += other.probes;
         self.probes_failed += other.probes_failed;
         self.hangs += other.hangs;
+        self.sensors_replaced += other.sensors_replaced;
     }
 }

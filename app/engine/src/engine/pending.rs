@@ -146,6 +146,14 @@ impl Pending {
         }
     }
 
+    /// Whether a window of `sensor` waits for its verdict.
+    pub(super) fn holds(&self, sensor: SensorId) -> bool {
+        self.places.iter().any(|place| match place {
+            Place::Waiting(question) | Place::Running(question) => question.sensor == sensor,
+            Place::Free => false,
+        })
+    }
+
     pub(super) fn unanswered(&self) -> usize {
         self.order.len()
     }

@@ -1,6 +1,7 @@
 //! The engine driven event by event: outcomes, deadlines, alerts.
 
 mod ladder;
+mod places;
 
 use super::*;
 
