@@ -111,6 +111,17 @@ impl Onnx {
         output: &str,
         attributes: &[(&str, i64)],
     ) {
+        self.node_to(op, inputs, &[output], attributes);
+    }
+
+    /// A node of several outputs; those without a name are not wanted.
+    pub(crate) fn node_to(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        outputs: &[&str],
+        attributes: &[(&str, i64)],
+    ) {
         let attribute = attributes.iter().map(|(name, value)| pb::AttributeProto {
             name: (*name).to_owned(),
             r#type: pb::attribute_proto::AttributeType::Int as i32,
@@ -118,10 +129,10 @@ impl Onnx {
             ..Default::default()
         });
         self.0.node.push(pb::NodeProto {
-            name: format!("{op}_{output}"),
+            name: format!("{op}_{}", outputs.concat()),
             op_type: op.to_owned(),
             input: inputs.iter().map(|&name| name.to_owned()).collect(),
-            output: vec![output.to_owned()],
+            output: outputs.iter().map(|&name| name.to_owned()).collect(),
             attribute: attribute.collect(),
             ..Default::default()
         });
@@ -145,6 +156,27 @@ impl Onnx {
         }
         .encode_to_vec()
     }
+}
+
+/// Readings in the window of a recurrent model; tract fuses a GRU from four on.
+pub(crate) const STEPS: usize = 5;
+
+/// One recurrent layer of [`HIDDEN`] cells with `gates` gates over [`STEPS`] readings
+/// of [`INPUTS`] values; the output is its last hidden state.
+pub(crate) fn recurrent(op: &str, gates: usize, attributes: &[(&str, i64)]) -> Vec<u8> {
+    let [steps, inputs, hidden] = [STEPS, INPUTS, HIDDEN].map(|size| size as i64);
+    let rows = (gates * HIDDEN) as i64;
+    let dims = [steps, 1, inputs].map(Dim::Fixed);
+    let mut onnx = Onnx::new(DataType::Float, &dims);
+    let (w, r) = (
+        weights(gates * HIDDEN * INPUTS, 3),
+        weights(gates * HIDDEN * HIDDEN, 8),
+    );
+    onnx.floats("w", &[1, rows, inputs], &scaled(&w));
+    onnx.floats("r", &[1, rows, hidden], &scaled(&r));
+    let attributes = [attributes, &[("hidden_size", hidden)]].concat();
+    onnx.node_to(op, &["x", "w", "r"], &["", "y"], &attributes);
+    onnx.bytes(&["y"])
 }
 
 /// Whole multiples of [`WEIGHT_SCALE`], −5 to 5.

@@ -50,6 +50,14 @@ pub enum LoadError {
         /// The size of its output.
         bytes: usize,
     },
+    /// A node carries something from one run to the next, and cannot be told not to.
+    #[error("node {node:?} ({operator}) keeps a state from one run to the next")]
+    Stateful {
+        /// The node's name.
+        node: String,
+        /// What the runtime calls its operator.
+        operator: String,
+    },
     /// The backend runs models of one kind only, and this is not one.
     #[error("node {node:?}: {problem}")]
     Unfit {

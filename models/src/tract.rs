@@ -4,7 +4,7 @@
 //! kernels that this CPU has. A model that leaves a shape open is refused, for its
 //! latency would have no bound; only the batch axis may be free, and then a second
 //! plan of [`CHUNK`] rows takes the whole chunks of a batch. The plans' states and
-//! input tensors are kept between runs.
+//! input tensors are kept between runs; what a recurrent layer remembers is not.
 //!
 //! Model files are not trusted. tract reports most damage as an error and panics
 //! on some; both become a [`LoadError`]. Weights in files beside the model are
@@ -12,6 +12,7 @@
 
 mod check;
 mod plan;
+mod recurrence;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

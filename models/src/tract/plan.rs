@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tract_onnx::prelude::*;
 
 use super::check::{check_arity, check_ops, check_tensors, check_volume, fix_input, invalid};
+use super::recurrence::{begin_anew_each_run, check_stateless};
 use crate::infer::InferError;
 use crate::load::{LoadError, panic_text};
 
@@ -29,7 +30,8 @@ impl Plan {
         check_arity(&parsed)?;
         fix_input(&mut parsed, inputs, batch)?;
 
-        let typed = parsed.into_typed().map_err(invalid)?;
+        let mut typed = parsed.into_typed().map_err(invalid)?;
+        begin_anew_each_run(&mut typed);
         check_tensors(&typed)?;
         let output = typed.output_fact(0).map_err(invalid)?;
         check_volume("output", output, outputs, batch)?;
@@ -40,6 +42,7 @@ impl Plan {
             .into_optimized()
             .and_then(IntoRunnable::into_runnable)
             .map_err(invalid)?;
+        check_stateless(plan.model())?;
         let input = Arc::new(Tensor::zero::<f32>(&shape).map_err(invalid)?);
         Ok(Plan {
             state: spawn(&plan, &input).map_err(invalid)?,

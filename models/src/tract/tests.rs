@@ -3,7 +3,7 @@ use std::path::Path;
 use tract_onnx::pb::tensor_proto::DataType;
 
 use super::*;
-use crate::fixture::{Dim, INPUTS, OUTPUTS, Onnx, Random, answer, tiny};
+use crate::fixture::{Dim, HIDDEN, INPUTS, OUTPUTS, Onnx, Random, STEPS, answer, recurrent, tiny};
 
 const ROW: [Dim; 2] = [Dim::Fixed(1), Dim::Fixed(INPUTS as i64)];
 /// Summation order is the kernel's, so the last bits may differ.
@@ -101,6 +101,38 @@ fn a_batch_of_too_many_rows_or_of_broken_ones_is_refused() {
         3,
         "outputs has 3 elements, expected 2 rows of 3",
     );
+}
+
+/// Equal windows get equal outputs, bit by bit, whatever ran before and how often.
+fn check_pure(op: &str, gates: usize, attributes: &[(&str, i64)]) {
+    let onnx = recurrent(op, gates, attributes);
+    let load = || TractModel::load(&onnx, STEPS * INPUTS, HIDDEN, Precision::Float32);
+    let run = |model: &mut TractModel, seed: u64| {
+        let mut random = Random(seed);
+        let window: Vec<f32> = (0..STEPS * INPUTS).map(|_| random.feature()).collect();
+        let mut outputs = [0.0; HIDDEN];
+        model.infer(&window, &mut outputs).expect("it runs");
+        outputs
+    };
+    let fresh = [1, 2].map(|seed| run(&mut load().expect("it is sound"), seed));
+    assert_ne!(
+        fresh[0], fresh[1],
+        "{op} {attributes:?}: it sees its window"
+    );
+    let mut model = load().expect("it is sound");
+    for seed in [1, 1, 2, 1, 2, 2] {
+        let (found, expected) = (run(&mut model, seed), fresh[seed as usize - 1]);
+        assert_eq!(found, expected, "{op} {attributes:?}, window {seed}");
+    }
+}
+
+#[test]
+fn a_recurrent_layer_remembers_nothing_of_the_run_before() {
+    check_pure("LSTM", 4, &[]);
+    check_pure("RNN", 1, &[]);
+    check_pure("GRU", 3, &[]);
+    // tract has one operator for the whole of this one.
+    check_pure("GRU", 3, &[("linear_before_reset", 1)]);
 }
 
 #[test]
