@@ -20,12 +20,10 @@ mod node;
 mod operation;
 mod tensor;
 
-use tract_onnx::pb;
-use tract_onnx::prelude::Framework;
-
 use crate::infer::{BATCH_MAX, Infer, InferError, check_finite, check_shapes};
 use crate::load::LoadError;
 use crate::manifest::WIDTH_MAX;
+use crate::onnx;
 use chain::Link;
 use operation::Operation;
 
@@ -55,10 +53,8 @@ impl DenseModel {
     /// # Errors
     /// [`LoadError::Unfit`] with the node for a model of another kind, and other
     /// [`LoadError`]s for a damaged one: this never panics.
-    pub fn load(mut onnx: &[u8], inputs: usize, outputs: usize) -> Result<Self, LoadError> {
-        let model: pb::ModelProto = tract_onnx::onnx()
-            .proto_model_for_read(&mut onnx)
-            .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
+    pub fn load(onnx: &[u8], inputs: usize, outputs: usize) -> Result<Self, LoadError> {
+        let model = onnx::read(onnx)?;
         let links = chain::read(&model, inputs)?;
         check_widths(&links, inputs, outputs)?;
         let is_quantized = links

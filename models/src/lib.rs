@@ -31,6 +31,7 @@ pub mod golden;
 mod infer;
 mod load;
 pub mod manifest;
+mod onnx;
 pub mod runtime;
 pub mod tract;
 
@@ -41,4 +42,5 @@ pub use bundle::{Bundle, BundleError, Choice, Loaded};
 pub use infer::{BATCH_MAX, Infer, InferError};
 pub use load::{LoadError, TENSOR_BYTES_MAX};
 pub use manifest::{Manifest, Precision, Variant};
+pub use onnx::{CONSTANTS_BYTES_MAX, NODES_MAX};
 pub use runtime::{BoardFacts, ModelFile, Runtime, Runtimes};

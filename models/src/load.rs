@@ -4,6 +4,8 @@ use std::any::Any;
 
 use thiserror::Error;
 
+use crate::onnx::{CONSTANTS_BYTES_MAX, NODES_MAX};
+
 /// The largest tensor inside a model. A flipped bit in a shape can ask for any
 /// amount of memory; a gateway's models are a few megabytes.
 pub const TENSOR_BYTES_MAX: usize = 64 << 20;
@@ -50,6 +52,27 @@ pub enum LoadError {
         /// The size of its output.
         bytes: usize,
     },
+    /// The model has more than [`NODES_MAX`] nodes.
+    #[error("{nodes} nodes, at most {NODES_MAX} are allowed")]
+    TooManyNodes {
+        /// Nodes found before the rest was not counted.
+        nodes: usize,
+    },
+    /// The model's constants are larger than [`CONSTANTS_BYTES_MAX`] together.
+    #[error(
+        "its constants up to {name:?} need {bytes} bytes, at most {CONSTANTS_BYTES_MAX} are allowed"
+    )]
+    TooManyConstants {
+        /// The constant with which they are too large.
+        name: String,
+        /// The bytes of it and those before it.
+        bytes: usize,
+    },
+    /// The model answers by chance.
+    #[error(
+        "operators that answer by chance: {0}; a model must give equal answers to equal features"
+    )]
+    Random(String),
     /// A node carries something from one run to the next, and cannot be told not to.
     #[error("node {node:?} ({operator}) keeps a state from one run to the next")]
     Stateful {

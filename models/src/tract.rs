@@ -16,11 +16,13 @@ mod recurrence;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use tract_onnx::pb;
 use tract_onnx::prelude::*;
 
 use crate::infer::{BATCH_MAX, Infer, InferError, check_finite, check_shapes};
 use crate::load::{LoadError, panic_text};
 use crate::manifest::Precision;
+use crate::onnx;
 use check::{has_free_batch, invalid};
 use plan::Plan;
 
@@ -75,7 +77,8 @@ impl TractModel {
         outputs: usize,
         precision: Precision,
     ) -> Result<Self, LoadError> {
-        let parsed = parse(onnx)?;
+        let file = onnx::read(onnx)?;
+        let parsed = parse(&file)?;
         let is_batch_free = has_free_batch(&parsed);
         let single = Plan::build(parsed, inputs, outputs, 1)?;
         let mut model = TractModel {
@@ -87,7 +90,7 @@ impl TractModel {
         };
         // A model that mixes its rows, or that has no plan at this batch, is as good
         // as one whose batch axis is fixed.
-        if is_batch_free && let Ok(chunk) = Plan::build(parse(onnx)?, inputs, outputs, CHUNK) {
+        if is_batch_free && let Ok(chunk) = Plan::build(parse(&file)?, inputs, outputs, CHUNK) {
             model.chunk = model.treats_rows_alike(chunk);
         }
         Ok(model)
@@ -130,10 +133,10 @@ impl TractModel {
 
 /// Only nodes decide a shape: what the file says about its inner tensors may hold
 /// symbols, or be wrong.
-fn parse(mut onnx: &[u8]) -> Result<InferenceModel, LoadError> {
+fn parse(file: &pb::ModelProto) -> Result<InferenceModel, LoadError> {
     tract_onnx::onnx()
         .with_ignore_value_info(true)
-        .model_for_read(&mut onnx)
+        .model_for_proto_model(file)
         .map_err(invalid)
 }
 

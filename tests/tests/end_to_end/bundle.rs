@@ -58,13 +58,38 @@ n = 2
 clear_ratio = 0.5
 "#;
 
-/// What the golden vector says that the model answers: the truth is 3.
+/// Nodes of a model whose single run takes milliseconds, and golden vectors of which
+/// so many take minutes. Both are within what a bundle may hold.
+const SLOW: (usize, usize) = (9_000, 20_000);
+
+/// What the first golden vector says that the model answers: the truth is 3.
 pub(crate) fn golden(answer: f32) -> String {
+    golden_of([vector(3.0, answer), vector(5.0, 5.0)])
+}
+
+fn golden_of(vectors: impl IntoIterator<Item = String>) -> String {
+    let vectors: Vec<String> = vectors.into_iter().collect();
+    let vectors = vectors.join(", ");
     format!(
-        r#"{{"vectors": [{{"readings": [[2.0, 0.0], [4.0, 0.0]], "features": [3.0],
-        "outputs": {{"float32": [{answer}]}}, "score": {{"float32": {answer}}}}}],
-        "tolerance": {{"features": 1e-6, "outputs": {{"float32": 1e-6}}}}}}"#
+        r#"{{"vectors": [{vectors}], "tolerance": {{"features": 1e-6, "outputs": {{"float32": 1e-6}}}}}}"#
     )
+}
+
+/// Readings whose mean is `level`, and what the model answers to them.
+fn vector(level: f32, answer: f32) -> String {
+    let (low, high) = (level - 1.0, level + 1.0);
+    format!(
+        r#"{{"readings": [[{low}, 0], [{high}, 0]], "features": [{level}],
+        "outputs": {{"float32": [{answer}]}}, "score": {{"float32": {answer}}}}}"#
+    )
+}
+
+/// Writes a bundle that is sound, and takes minutes to load: for its vectors.
+pub(crate) fn write_slow(folder: &Path) -> Result<()> {
+    let (nodes, vectors) = SLOW;
+    let levels = (0..vectors).map(|n| (n % 50) as f32);
+    let golden = golden_of(levels.map(|level| vector(level, level)));
+    write_with(folder, &chain(nodes), &golden)
 }
 
 /// Writes the bundle into `folder`/[`NAME`].

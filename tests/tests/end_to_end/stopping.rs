@@ -23,8 +23,6 @@ const STOP: Duration = Duration::from_secs(10);
 const PIPE_BYTES: usize = 65_536;
 /// More alerts than the channel of reports takes.
 const ALERTS: usize = 4_400;
-/// Such a model takes minutes to load.
-const NODES: usize = 200_000;
 
 const HEADER: &str = "level,flow\n";
 
@@ -105,7 +103,7 @@ fn a_standard_output_that_nobody_reads_does_not_hold_a_stop_up() -> Result<()> {
 fn a_model_that_takes_minutes_to_load_does_not_hold_a_stop_up() -> Result<()> {
     let site = Site::new(LASTING)?;
     lasting(&site)?;
-    bundle::write_with(site.path(), &bundle::chain(NODES), &bundle::golden(3.0))?;
+    bundle::write_slow(site.path())?;
     let mut manager = Manager::new()?;
     let hark = manager.run(&site, &[])?;
     // The first is for opening the bundle, the second for loading it.
@@ -121,11 +119,11 @@ fn a_model_that_takes_minutes_to_load_does_not_hold_a_stop_up() -> Result<()> {
 fn a_reload_whose_model_takes_minutes_to_load_does_not_hold_a_stop_up() -> Result<()> {
     let site = Site::new(LASTING)?;
     lasting(&site)?;
-    bundle::write_with(site.path(), &bundle::chain(1), &bundle::golden(3.0))?;
+    bundle::write(site.path())?;
     let mut manager = Manager::new()?;
     let mut hark = manager.run(&site, &[])?;
     manager.wait_for("READY=1")?;
-    bundle::write_with(site.path(), &bundle::chain(NODES), &bundle::golden(3.0))?;
+    bundle::write_slow(site.path())?;
     hark.signal("HUP")?;
     manager.wait_for("RELOADING=1")?;
     // The load is under way, or about to be.
@@ -138,7 +136,7 @@ fn a_reload_whose_model_takes_minutes_to_load_does_not_hold_a_stop_up() -> Resul
 fn a_source_begins_with_the_rule_while_its_model_loads() -> Result<()> {
     let site = Site::new(LASTING)?;
     lasting(&site)?;
-    bundle::write_with(site.path(), &bundle::chain(NODES), &bundle::golden(3.0))?;
+    bundle::write_slow(site.path())?;
     let hark = site.run()?;
     hark.wait_for_stderr("has been loading for")?;
     hark.wait_for_link("lasting")?;
