@@ -12,11 +12,11 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::files::{FILE_BYTES_MAX, Files, sha256_hex};
-use crate::golden::{Golden, GoldenError};
+use crate::files::{Files, MODEL_BYTES_MAX, sha256_hex};
+use crate::golden::{GOLDEN_BYTES_MAX, Golden, GoldenError};
 use crate::infer::Infer;
 use crate::load::LoadError;
-use crate::manifest::{FORMAT, Manifest, Precision, Variant};
+use crate::manifest::{FORMAT, MANIFEST_BYTES_MAX, Manifest, Precision, Variant};
 use crate::runtime::Runtimes;
 
 /// The manifest's name in every bundle.
@@ -86,18 +86,20 @@ pub enum Reason {
 #[derive(Debug, Error)]
 pub enum BundleError {
     /// A file cannot be read.
-    #[error("{file}: {source}")]
+    #[error("{file}: {cause}")]
     Read {
         /// The file.
         file: String,
-        /// The system's reason.
-        source: io::Error,
+        /// The system's reason. Not a `source`: it is told in one line with the file.
+        cause: io::Error,
     },
     /// A file is too large.
-    #[error("{file}: larger than {FILE_BYTES_MAX} bytes")]
+    #[error("{file}: larger than {bytes_max} bytes")]
     TooLarge {
         /// The file.
         file: String,
+        /// What it may have.
+        bytes_max: usize,
     },
     /// A file name is not a plain name inside the bundle.
     #[error(
@@ -163,6 +165,19 @@ pub enum BundleError {
     },
 }
 
+impl BundleError {
+    /// Whether a file that the bundle needs is not there.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::Read { cause, .. } => cause.kind() == io::ErrorKind::NotFound,
+            Self::NoVariant { skipped, .. } => skipped.iter().any(
+                |skipped| matches!(&skipped.reason, Reason::File(error) if error.is_missing()),
+            ),
+            _ => false,
+        }
+    }
+}
+
 fn list(skipped: &[Skipped]) -> String {
     if skipped.is_empty() {
         return "none has that precision".to_owned();
@@ -189,10 +204,10 @@ impl<P: DeserializeOwned> Bundle<P> {
     }
 
     fn check(files: Files) -> Result<Self, BundleError> {
-        let bytes = files.read(MANIFEST)?;
+        let bytes = files.read(MANIFEST, MANIFEST_BYTES_MAX)?;
         let manifest = Manifest::parse(&files.describe(MANIFEST), &bytes)?;
         let name = &manifest.golden.file;
-        let json = files.read_verified(name, &manifest.golden.sha256)?;
+        let json = files.read_verified(name, &manifest.golden.sha256, GOLDEN_BYTES_MAX)?;
         let golden =
             Golden::parse(&json, &manifest.model).map_err(|problem| BundleError::Golden {
                 file: files.describe(name),
@@ -267,7 +282,9 @@ impl<P> Bundle<P> {
         variant: &Variant,
     ) -> Result<Box<dyn Infer>, Reason> {
         let read = || {
-            let bytes = self.files.read_verified(&variant.file, &variant.sha256);
+            let bytes = self
+                .files
+                .read_verified(&variant.file, &variant.sha256, MODEL_BYTES_MAX);
             bytes.map_err(|error| Reason::File(Box::new(error)))
         };
         let mut model = runtimes.load(variant, &self.manifest.model, read)?;

@@ -1,20 +1,21 @@
 //! Where a bundle's files come from: a folder, or the binary itself.
 //!
 //! Names are single plain components, so that no manifest reaches outside its
-//! folder; sizes are bounded before a byte is read.
+//! folder; sizes are bounded before a byte is read, for each kind of file by what
+//! it may need.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use crate::bundle::BundleError;
 
-/// The largest file in a bundle. Gateways have a few hundred megabytes of memory,
-/// and a file is held whole while it is checked.
-pub(crate) const FILE_BYTES_MAX: usize = 64 << 20;
+/// The largest model file. Gateways have a few hundred megabytes of memory, and a
+/// file is held whole while it is checked.
+pub(crate) const MODEL_BYTES_MAX: usize = 64 << 20;
 
 /// The longest file name. Common file systems take 255; this leaves room for a path.
 const NAME_MAX: usize = 64;
@@ -29,24 +30,29 @@ pub(crate) enum Files {
 }
 
 impl Files {
-    /// Reads one file, of at most [`FILE_BYTES_MAX`] bytes.
-    pub(crate) fn read(&self, name: &str) -> Result<Cow<'static, [u8]>, BundleError> {
+    /// Reads one file, of at most `bytes_max` bytes.
+    pub(crate) fn read(
+        &self,
+        name: &str,
+        bytes_max: usize,
+    ) -> Result<Cow<'static, [u8]>, BundleError> {
         check_name(name)?;
         let bytes = match self {
-            Files::Folder(folder) => read_bounded(&folder.join(name)).map(Cow::Owned),
+            Files::Folder(folder) => read_bounded(&folder.join(name), bytes_max).map(Cow::Owned),
             Files::Embedded(files) => files
                 .iter()
                 .find(|(known, _)| *known == name)
                 .map(|(_, bytes)| Cow::Borrowed(*bytes))
                 .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not embedded")),
         };
-        let bytes = bytes.map_err(|source| BundleError::Read {
+        let bytes = bytes.map_err(|cause| BundleError::Read {
             file: self.describe(name),
-            source,
+            cause,
         })?;
-        if bytes.len() > FILE_BYTES_MAX {
+        if bytes.len() > bytes_max {
             return Err(BundleError::TooLarge {
                 file: self.describe(name),
+                bytes_max,
             });
         }
         Ok(bytes)
@@ -57,8 +63,9 @@ impl Files {
         &self,
         name: &str,
         sha256: &str,
+        bytes_max: usize,
     ) -> Result<Cow<'static, [u8]>, BundleError> {
-        let bytes = self.read(name)?;
+        let bytes = self.read(name, bytes_max)?;
         let found = sha256_hex(&bytes);
         if found != sha256 {
             return Err(BundleError::Digest {
@@ -79,17 +86,22 @@ impl Files {
     }
 }
 
-/// Reads at most one byte more than is allowed, whatever the file's size says.
-/// What is not a regular file is refused before it is opened: a pipe would hang.
-fn read_bounded(path: &PathBuf) -> io::Result<Vec<u8>> {
-    if !fs::metadata(path)?.is_file() {
+/// Reads at most one byte more than is allowed, whatever the file's size says, into
+/// no more room than that. What is not a regular file is refused before it is
+/// opened: a pipe would hang.
+fn read_bounded(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "not a regular file",
         ));
     }
+    let limit = bytes_max as u64 + 1;
+    // One more, or the read that finds the end would ask for more room.
+    let room = metadata.len().saturating_add(1).min(limit);
     let mut bytes = Vec::new();
-    let limit = FILE_BYTES_MAX as u64 + 1;
+    bytes.try_reserve_exact(room as usize)?;
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

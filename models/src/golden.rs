@@ -13,11 +13,17 @@ use thiserror::Error;
 use crate::infer::{Infer, InferError};
 use crate::manifest::{Model, Precision};
 
+/// The largest golden file: two vectors of the widest model take 5 MB.
+pub const GOLDEN_BYTES_MAX: usize = 8 << 20;
+
+/// Lists in a golden file. Each costs memory of its own, even an empty one of two bytes.
+const LISTS_MAX: usize = 1 << 18;
+
 /// The golden vectors of a bundle, checked against the model's shape.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Golden {
-    /// At least one.
+    /// At least two, of which two differ in features and outputs.
     pub vectors: Vec<Vector>,
     /// How far an answer may be off.
     pub tolerance: Tolerance,
@@ -87,20 +93,34 @@ impl Golden {
     /// # Errors
     /// What is wrong, and where, in one line.
     pub fn parse(json: &[u8], model: &Model) -> Result<Self, String> {
+        let lists = json.iter().filter(|byte| **byte == b'[').count();
+        if lists > LISTS_MAX {
+            return Err(format!("{lists} lists, at most {LISTS_MAX} are allowed"));
+        }
         let golden: Golden = serde_json::from_slice(json).map_err(|error| error.to_string())?;
         golden.tolerance.check()?;
-        if golden.vectors.is_empty() {
-            return Err("vectors: at least one is needed".to_owned());
-        }
         for (index, vector) in golden.vectors.iter().enumerate() {
             vector
                 .check(model)
                 .map_err(|problem| format!("vectors[{index}].{problem}"))?;
         }
+        let rest = golden.vectors.iter().skip(1);
+        if !rest
+            .into_iter()
+            .any(|vector| vector.differs(&golden.vectors[0]))
+        {
+            let found = golden.vectors.len();
+            return Err(format!(
+                "vectors: {found} found; at least two that differ in features and outputs are \
+                 needed, or a model that answers always the same would pass"
+            ));
+        }
         Ok(golden)
     }
 
-    /// Runs every vector on `model` and compares its outputs.
+    /// Runs every vector on `model` and compares its outputs: there and back, each
+    /// twice in a row. What a model remembers of the run before shows in one of
+    /// them.
     ///
     /// # Errors
     /// [`GoldenError`] for the first vector and element that is off.
@@ -112,7 +132,9 @@ impl Golden {
         let missing = GoldenError::Precision(precision);
         let tolerance = *self.tolerance.outputs.get(&precision).ok_or(missing)?;
         let mut found = vec![0.0; model.outputs()];
-        for (index, vector) in self.vectors.iter().enumerate() {
+        let there = self.vectors.iter().enumerate();
+        let there_and_back = there.clone().chain(there.rev());
+        for (index, vector) in there_and_back.flat_map(|vector| [vector; 2]) {
             let missing = GoldenError::Precision(precision);
             let expected = vector.outputs.get(&precision).ok_or(missing)?;
             model
@@ -143,6 +165,14 @@ impl Tolerance {
 }
 
 impl Vector {
+    /// Whether it asks something else than `other`, and expects another answer at
+    /// each precision.
+    fn differs(&self, other: &Self) -> bool {
+        let mut outputs = self.outputs.iter();
+        let is_other = |(precision, outputs)| other.outputs.get(precision) != Some(outputs);
+        self.features != other.features && outputs.all(is_other)
+    }
+
     fn check(&self, model: &Model) -> Result<(), String> {
         check_values("features", &self.features, model.inputs)?;
         for (precision, outputs) in &self.outputs {
@@ -188,4 +218,85 @@ fn compare(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers with its feature, and a trace of the one before, or of the one before
+    /// that differs.
+    struct Remembering {
+        last: f32,
+        before: f32,
+        forgets_equal: bool,
+    }
+
+    impl Infer for Remembering {
+        fn infer(&mut self, features: &[f32], outputs: &mut [f32]) -> Result<(), InferError> {
+            if !self.forgets_equal || features[0] != self.last {
+                self.before = self.last;
+                self.last = features[0];
+            }
+            outputs[0] = features[0] + 0.5 * self.before;
+            Ok(())
+        }
+
+        fn inputs(&self) -> usize {
+            1
+        }
+
+        fn outputs(&self) -> usize {
+            1
+        }
+
+        fn batch_max(&self) -> usize {
+            1
+        }
+
+        fn backend(&self) -> &str {
+            "test"
+        }
+    }
+
+    /// One feature and one output for each vector.
+    fn golden(pairs: &[(f32, f32)]) -> Golden {
+        let vectors = pairs.iter().map(|&(feature, output)| Vector {
+            readings: Vec::new(),
+            features: vec![feature],
+            outputs: BTreeMap::from([(Precision::Float32, vec![output])]),
+            score: BTreeMap::new(),
+        });
+        Golden {
+            vectors: vectors.collect(),
+            tolerance: Tolerance {
+                features: 0.0,
+                outputs: BTreeMap::from([(Precision::Float32, 0.1)]),
+            },
+        }
+    }
+
+    /// Vectors recorded from such a model, asked one after the other; `vector` is the
+    /// first that tells.
+    fn check(forgets_equal: bool, pairs: &[(f32, f32)], vector: usize) {
+        let mut model = Remembering {
+            last: 0.0,
+            before: 0.0,
+            forgets_equal,
+        };
+        let golden = golden(pairs);
+        match golden.check_outputs(Precision::Float32, &mut model) {
+            Err(GoldenError::Mismatch { vector: found, .. }) => assert_eq!(found, vector),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_model_that_remembers_is_found_by_asking_twice_and_in_both_orders() {
+        let pairs = [(1.0, 1.0), (2.0, 2.5)];
+        check(false, &pairs, 0);
+        // What is asked twice in a row tells nothing of this one; the way back does.
+        check(true, &pairs, 0);
+        check(false, &[(0.0, 0.0), (2.0, 2.0)], 1);
+    }
 }

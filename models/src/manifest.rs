@@ -16,6 +16,10 @@ use crate::bundle::BundleError;
 /// The only manifest format so far.
 pub const FORMAT: u32 = 1;
 
+/// The largest manifest; a schema of 32 channels takes 4 kB, scales of the widest
+/// model 700.
+pub const MANIFEST_BYTES_MAX: usize = 2 << 20;
+
 /// The widest model: 65536 f32 are 256 KiB, copied for each inference.
 pub const WIDTH_MAX: usize = 65_536;
 

@@ -395,9 +395,22 @@ fn files_that_are_missing_or_not_files_are_named() {
 fn a_file_above_the_limit_is_refused() {
     let folder = Recipe::sound().write();
     let file = fs::File::create(folder.path().join("model.onnx")).expect("made");
-    file.set_len(FILE_BYTES_MAX as u64 + 1).expect("sparse");
+    file.set_len(MODEL_BYTES_MAX as u64 + 1).expect("sparse");
     let error = open_whole(&folder).expect_err("too large");
     check_error(error, &["model.onnx: larger than 67108864 bytes"]);
+    for (name, bytes_max) in [
+        (MANIFEST, MANIFEST_BYTES_MAX),
+        ("golden.json", GOLDEN_BYTES_MAX),
+    ] {
+        let folder = Recipe::sound().write();
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .open(folder.path().join(name));
+        let resized = file.and_then(|file| file.set_len(bytes_max as u64 + 1));
+        resized.expect("sparse");
+        let error = open(&folder).expect_err("too large");
+        check_error(error, &[&format!("{name}: larger than {bytes_max} bytes")]);
+    }
 }
 
 #[test]
@@ -561,7 +574,30 @@ fn malformed_golden_files_are_refused_with_the_place() {
             let tolerance = recipe.golden.find(",\"tolerance\"").expect("there");
             recipe.golden = format!("{{\"vectors\":[]{}", &recipe.golden[tolerance..]);
         },
-        &["vectors: at least one is needed"],
+        &["vectors: 0 found; at least two that differ"],
+    );
+    let lists = format!("\"vectors\":[{}", "[],".repeat(1 << 18));
+    check_golden(
+        "\"vectors\":[",
+        &lists,
+        &["lists, at most 262144 are allowed"],
+    );
+}
+
+#[test]
+fn golden_vectors_that_do_not_differ_are_refused() {
+    let first = format!("{:?}", FEATURES[0]);
+    let second = format!("{:?}", FEATURES[1]);
+    let expected = ["vectors: 2 found; at least two that differ"];
+    check_refused(
+        |recipe| recipe.golden = recipe.golden.replace(&second, &first),
+        &expected,
+    );
+    // Both ask something, and expect the same answer at one precision.
+    let answers = FEATURES.map(|features| format!("{:?}", answer(Precision::Int8, &features)));
+    check_refused(
+        |recipe| recipe.golden = recipe.golden.replace(&answers[1], &answers[0]),
+        &expected,
     );
 }
 
