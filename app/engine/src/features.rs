@@ -156,7 +156,13 @@ impl FeatureSpec {
             require(
                 count == 0 || count == channels || count == len,
                 field,
-                || format!("{count} numbers; expected {channels} or {len}"),
+                || {
+                    let expected = match channels == len {
+                        true => channels.to_string(),
+                        false => format!("{channels} (one a channel) or {len} (one a feature)"),
+                    };
+                    format!("{count} numbers; expected {expected}")
+                },
             )?;
             let are_finite = numbers.iter().all(|x| x.is_finite());
             require(are_finite, field, || "every number must be finite".into())?;

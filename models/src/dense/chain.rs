@@ -88,8 +88,20 @@ fn check_input(input: &ValueInfoProto, inputs: usize) -> Result<(), LoadError> {
         side: "input",
         expected: inputs,
         batch: 1,
-        found: format!("of type {} and shape {sizes:?}", tensor.elem_type),
+        found: describe(tensor.elem_type, &sizes),
     })
+}
+
+/// As `float32 of shape 1 × 615`.
+fn describe(elem_type: i32, sizes: &[Option<i64>]) -> String {
+    let kind = match DataType::try_from(elem_type) {
+        Ok(DataType::Float) => "float32".to_owned(),
+        Ok(kind) => kind.as_str_name().to_ascii_lowercase(),
+        Err(_) => format!("of the unknown type {elem_type}"),
+    };
+    let size = |size: &Option<i64>| size.map_or_else(|| "open".to_owned(), |size| size.to_string());
+    let sizes: Vec<String> = sizes.iter().map(size).collect();
+    format!("{kind} of shape {}", sizes.join(" × "))
 }
 
 /// The way along the activations.

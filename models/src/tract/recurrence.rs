@@ -8,7 +8,7 @@
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::gru_seq::GruSeq;
 use tract_onnx::tract_core::ops::scan::{OptScan, Scan};
-use tract_onnx::tract_hir::internal::{EvalContext, EvalOp};
+use tract_onnx::tract_hir::internal::EvalContext;
 
 use super::check::invalid;
 use crate::load::LoadError;
