@@ -15,6 +15,7 @@ mod broker_loss;
 mod bundle;
 mod command_line;
 mod demo;
+mod disk;
 mod doctor;
 mod full_disk;
 mod gpio;
