@@ -2,7 +2,7 @@
 //!
 //! Its names are a contract with everything outside.
 
-use hark_engine::{Counters, Rejection, Stage};
+use hark_engine::{AlertKind, Counters, Rejection, Stage};
 use hark_outlet::outputs::OutputCounts;
 use hark_serve::hot_path::{SourceResult, StageResult, histogram};
 use hark_serve::report::ModelIdentity;
@@ -30,8 +30,10 @@ pub struct Summary {
     pub late_results: u64,
     /// Verdicts given after their deadline.
     pub deadline_misses: u64,
-    /// Alerts raised.
+    /// Alerts raised, of every kind.
     pub alerts: u64,
+    /// The same by [`AlertKind::name`], those that there were.
+    pub alerts_by_kind: BTreeMap<&'static str, u64>,
     /// The deadline, microseconds.
     pub deadline_us: u64,
     /// From the return of the read that completed a reading to its verdict.
@@ -193,6 +195,12 @@ impl Summary {
         self.late_results += counters.late_results;
         self.deadline_misses += counters.deadline_misses;
         self.alerts += counters.alerts;
+        for kind in AlertKind::ALL {
+            let count = counters.alerts_by_kind[kind.index()];
+            if count > 0 {
+                *self.alerts_by_kind.entry(kind.name()).or_default() += count;
+            }
+        }
         self.missed = self.missed.saturating_add(counters.missed);
         self.model_faults += counters.model_faults;
         self.cache_hits += counters.cache_hits;

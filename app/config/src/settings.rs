@@ -1,4 +1,5 @@
-//! The single tables: `[device]`, `[mqtt]`, `[broker]`, `[events]`, `[output]`.
+//! The single tables: `[device]`, `[mqtt]`, `[broker]`, `[events]`, `[alerts]`,
+//! `[output]`.
 //!
 //! Fields are named as their keys, with the unit last. The ranges in the
 //! comments are those that reading checks; defaults are in `base.toml` alone.
@@ -145,6 +146,21 @@ impl EventsConfig {
             file: section.text_or_none("file").map(PathBuf::from),
             bytes_max: section.integer("bytes_max", 4096..=1 << 30),
             files_max: section.integer("files_max", 1..=1000),
+        }
+    }
+}
+
+/// What is kept of alerts for the next start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertsConfig {
+    /// Within `data_dir`; none: nothing is kept.
+    pub file: Option<PathBuf>,
+}
+
+impl AlertsConfig {
+    pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
+        Self {
+            file: section.text_or_none("file").map(PathBuf::from),
         }
     }
 }

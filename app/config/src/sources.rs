@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 
 use hark_codec::MappingConfig;
+use hark_engine::AlertPolicy;
 
 use super::{
     settings::Protocol,
@@ -33,6 +34,8 @@ pub struct SourceConfig {
     pub readings_per_second_max: u32,
     /// A longer payload or line is rejected, in bytes: 16 to [`hark_codec::PAYLOAD_MAX`].
     pub payload_bytes_max: usize,
+    /// When there are alerts beside those of scores.
+    pub alerts: AlertTimes,
     /// What a payload calls things.
     pub mapping: MappingConfig,
     /// The sensor's name; captures only for MQTT. None: what the payload or the
@@ -46,6 +49,36 @@ pub struct SourceConfig {
     /// Where the payloads come from.
     pub link: Link,
 }
+
+/// When a source raises alerts that need no model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlertTimes {
+    /// Whether values out of range do.
+    pub watches_range: bool,
+    /// Milliseconds without anything from a sensor, at most a day; 0: never. None:
+    /// ten periods of the schema, at least five seconds.
+    pub silent_after_ms: Option<u64>,
+    /// Milliseconds without a link, at most a day; 0: never.
+    pub link_down_ms: u64,
+}
+
+impl AlertTimes {
+    /// What the engine goes by, where readings come each `period_ms`.
+    pub fn policy(&self, period_ms: f64) -> AlertPolicy {
+        // Cast: a period is above 0, and one of ages saturates.
+        let derived_ms = (10.0 * period_ms).max(SILENT_MS_MIN) as u64;
+        let silent_after_ms = self.silent_after_ms.unwrap_or(derived_ms);
+        AlertPolicy {
+            watches_range: self.watches_range,
+            silent_after_us: silent_after_ms.saturating_mul(1000),
+            link_down_us: self.link_down_ms * 1000,
+        }
+    }
+}
+
+/// A sensor is not called silent before that unless a configuration says so: what
+/// sends many times a second may still be held up on its way.
+const SILENT_MS_MIN: f64 = 5_000.0;
 
 /// What the timestamps of a source mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,8 @@
 //! of [`RUNS`] runs, in nanoseconds a reading.
 
 use hark_engine::{
-    Answers, Driver, Engine, Fault, Instance, Limits, NodeClock, Now, PipelineSpec, Reading, Rung,
+    AlertPolicy, Answers, Driver, Engine, Fault, Instance, Limits, NodeClock, Now, PipelineSpec,
+    Reading, Rung,
 };
 use std::time::{Duration, Instant};
 
@@ -91,6 +92,11 @@ fn run(sensors: usize, spec: &PipelineSpec) -> f64 {
         readings_per_second_max: 0,
         clock: NodeClock::None,
         is_caching: false,
+        alerts: AlertPolicy {
+            watches_range: true,
+            silent_after_us: 5_000_000,
+            link_down_us: 10_000_000,
+        },
     };
     let engine = Engine::with_model(spec, limits).expect("it can be served");
     let features_len = engine.features_len();

@@ -12,8 +12,8 @@ mod tests;
 use crate::engine::{Claim, Job, Ticket};
 use crate::ladder::Hang;
 use crate::{
-    Engine, Fault, Now, Output, Reading, Receipt, Rejection, Rung, SensorId, Stage, Step,
-    StepReason,
+    AlertKind, Engine, Fault, Now, Output, Reading, Receipt, Rejection, Rung, SensorId, Stage,
+    Step, StepReason,
 };
 use std::time::Duration;
 
@@ -58,6 +58,10 @@ impl Sink for Vec<Output> {
 ///    [`handle_no_instance`](Self::handle_no_instance).
 /// 3. [`start_inference`](Self::start_inference), after every reading: with
 ///    nothing at hand to wait for, it must be asked before the user waits.
+/// 4. [`handle_absences`](Self::handle_absences), with nothing left to read, no
+///    later than [`Engine::next_absence_us`];
+///    [`handle_link_up`](Self::handle_link_up) and
+///    [`handle_link_down`](Self::handle_link_down) as they happen.
 ///
 /// ```text
 ///                         start_inference
@@ -185,6 +189,55 @@ impl<M> Driver<M> {
     /// The node of `sensor` has started again.
     pub fn handle_restart(&mut self, sensor: SensorId) {
         self.engine.handle_restart(sensor);
+    }
+
+    /// The source's link was made.
+    pub fn handle_link_up(&mut self, now_us: u64, sink: &mut impl Sink) {
+        self.engine.handle_link_up(now_us);
+        self.drain(sink);
+    }
+
+    /// The source's link was lost, or cannot be made.
+    pub fn handle_link_down(&mut self, now_us: u64) {
+        self.engine.handle_link_down(now_us);
+    }
+
+    /// Says which sensors are silent by now, and whether the link has been away for
+    /// too long: to be called when nothing is left to be read and
+    /// [`Engine::next_absence_us`] has come.
+    pub fn handle_absences(&mut self, now_us: u64, sink: &mut impl Sink) {
+        while self.engine.handle_absence(now_us) {
+            self.drain(sink);
+        }
+    }
+
+    /// Nobody listened until now: what did not come meanwhile is not held against
+    /// the sensors.
+    pub fn handle_pause(&mut self, now_us: u64) {
+        self.engine.handle_pause(now_us);
+    }
+
+    /// An alert of this kind of the sensor called `name` was raised before hark
+    /// started: it stands, unsaid, until it is found to be over.
+    ///
+    /// # Errors
+    /// [`Rejection::UnknownSensor`] if there is no place for the sensor.
+    pub fn handle_standing(
+        &mut self,
+        name: &str,
+        kind: AlertKind,
+        now_us: u64,
+    ) -> Result<SensorId, Rejection> {
+        // Not as one that is configured: it may never come back.
+        let found = self.engine.find(name);
+        let sensor = found.map_or_else(|| self.engine.take_in(name), Ok)?;
+        self.engine.handle_standing(sensor, kind, now_us);
+        Ok(sensor)
+    }
+
+    /// As [`Driver::handle_standing`], of the source's link.
+    pub fn handle_standing_link(&mut self) {
+        self.engine.handle_standing_link();
     }
 
     /// The node of `sensor` was taken away.

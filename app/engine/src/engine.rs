@@ -20,6 +20,8 @@
 //! Every reading has exactly one [`Outcome`]:
 //! `readings = scored + fallback + filling + rejected + shed + pending`.
 
+mod absence;
+mod alerts;
 mod inference;
 mod pending;
 mod sensors;
@@ -33,21 +35,24 @@ pub use pending::PENDING_MAX;
 pub(crate) use pending::Ticket;
 pub use sensors::SensorId;
 
+use crate::alert::{Alert, AlertKind, AlertPolicy};
 use crate::features::Extractor;
 use crate::ladder::{Ladder, LadderPolicy, LadderStep, ModelRung, Rung, check_models};
 use crate::outcome::{Counters, Outcome};
 use crate::spec::{PipelineSpec, SpecError, VerdictSpec};
 use crate::validate::{NodeClock, Now, Sample, Validator};
-use crate::verdict::{Alert, AlertState, Verdict};
+use crate::verdict::{AlertState, Verdict};
 use crate::window::WindowShape;
 use crate::{Reading, Receipt, Rejection, Schema, Stage, sums};
+use absence::{LinkWatch, Silence};
 use pending::{Batch, Pending, Question};
 use sensors::{Sensors, Tenure};
 use std::collections::VecDeque;
 
 /// Outputs that may wait to be drained: a verdict and an alert for each
-/// question, and as much again for the steps between them.
-const OUTPUTS_MAX: usize = 4 * PENDING_MAX;
+/// question, as much again for the steps between them, and what a reading says by
+/// itself: that its sensor is no longer silent, and that it is out of range.
+const OUTPUTS_MAX: usize = 4 * PENDING_MAX + 2;
 
 /// The bounds within which an engine works.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,6 +72,8 @@ pub struct Limits {
     /// is stuck or idle, has that score again without an inference. It costs
     /// the memory of a feature vector a sensor.
     pub is_caching: bool,
+    /// Which alerts there are beside those of scores.
+    pub alerts: AlertPolicy,
 }
 
 /// What became of a reading at once.
@@ -92,8 +99,9 @@ pub(crate) enum Claim {
 pub enum Output {
     /// One for each reading scored or fallen back.
     Verdict(Verdict),
-    /// Follows the verdict that changed the state, or
-    /// [`Driver::handle_gone`](crate::Driver::handle_gone).
+    /// One of scores follows the verdict that changed the state, or
+    /// [`Driver::handle_gone`](crate::Driver::handle_gone); the others come by
+    /// themselves.
     Alert(Alert),
     /// The standing rung changed; follows the verdict that showed the cause.
     Step(LadderStep),
@@ -108,6 +116,8 @@ pub struct Engine {
     limits: Limits,
     sensors: Sensors,
     ladder: Ladder,
+    silence: Silence,
+    link: LinkWatch,
     pending: Pending,
     batch: Batch,
     outputs: VecDeque<Output>,
@@ -153,6 +163,8 @@ impl Engine {
             verdict: spec.verdict.clone(),
             limits,
             sensors: Sensors::new(limits.sensors_max, cached_len),
+            silence: Silence::new(limits.alerts.silent_after_us),
+            link: LinkWatch::new(limits.alerts.link_down_us),
             ladder: Ladder::new(policy, models),
             batch: Batch::default(),
             outputs: VecDeque::with_capacity(OUTPUTS_MAX),
@@ -183,7 +195,7 @@ impl Engine {
     /// [`Rejection::UnknownSensor`] if that would be one too many. Nothing is
     /// counted: the caller hands the rejection to [`Engine::handle_rejection`].
     pub(crate) fn sensor(&mut self, name: &str) -> Result<SensorId, Rejection> {
-        self.sensors.take_in(name, Tenure::Configured, &self.shape)
+        self.take_in_as(name, Tenure::Configured)
     }
 
     /// The sensor called `name`, if it has a place.
@@ -216,7 +228,15 @@ impl Engine {
     /// # Errors
     /// [`Rejection::UnknownSensor`] if there is none.
     pub(crate) fn take_in(&mut self, name: &str) -> Result<SensorId, Rejection> {
-        self.sensors.take_in(name, Tenure::Newcomer, &self.shape)
+        self.take_in_as(name, Tenure::Newcomer)
+    }
+
+    fn take_in_as(&mut self, name: &str, tenure: Tenure) -> Result<SensorId, Rejection> {
+        let id = self.sensors.take_in(name, tenure, &self.shape)?;
+        if self.silence.len() < self.sensors.len() {
+            self.silence.add();
+        }
+        Ok(id)
     }
 
     /// Whether every place is taken.
@@ -269,9 +289,9 @@ impl Engine {
         self.pending.unanswered()
     }
 
-    /// The state of a sensor's alert.
+    /// The state of a sensor's alert of scores.
     pub fn alert_state(&self, sensor: SensorId) -> AlertState {
-        self.sensors.get(sensor).alerts.state()
+        self.alert_state_of(sensor, AlertKind::Anomaly)
     }
 
     /// The rung that stands: the best one not given up, or the rule.
@@ -302,6 +322,7 @@ impl Engine {
         let now = receipt.now;
         self.observe(now);
         self.counters.readings += 1;
+        self.hear(sensor, now.mono_us);
         // Before the validator sees it: a flood must not move the sequence and the
         // rates that honest readings are held against.
         let is_within_rate = self.second.admit(now, self.limits.readings_per_second_max);
@@ -314,6 +335,8 @@ impl Engine {
         } else {
             Err(Rejection::SourceRate)
         };
+        let rejection = validated.as_ref().err().copied();
+        self.judge_range(sensor, reading, rejection, now.mono_us);
         mark(Stage::Validate);
         match validated {
             Ok(sample) => self.handle_sample(sensor, &sample, receipt, mark),

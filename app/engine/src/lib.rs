@@ -5,6 +5,7 @@
 //! simulation can run a year of faults in seconds from one seed.
 
 mod admission;
+mod alert;
 mod driver;
 mod engine;
 mod features;
@@ -23,6 +24,7 @@ mod verdict;
 mod window;
 
 pub use admission::Admission;
+pub use alert::{ALERT_KINDS, Alert, AlertKind, AlertPolicy, Excess, RangeAlert};
 pub use driver::{Answers, Driver, Instance, Sink};
 pub use engine::{Engine, Fault, Limits, Output, PENDING_MAX, SensorId, Step};
 pub use features::{FeatureKind, FeatureSpec};
@@ -38,4 +40,4 @@ pub use spec::{
 };
 pub use stage::{STAGES, Stage};
 pub use validate::{NodeClock, Now, Receipt};
-pub use verdict::{Alert, AlertState, Verdict};
+pub use verdict::{AlertState, Verdict};

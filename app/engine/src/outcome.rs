@@ -1,5 +1,6 @@
 //! What became of each reading, counted.
 
+use crate::alert::{ALERT_KINDS, AlertKind};
 use crate::{REASONS, Rejection};
 
 /// The one outcome of a reading.
@@ -44,8 +45,10 @@ pub struct Counters {
     pub model_faults: u64,
     /// Verdicts given after their deadline, on any rung.
     pub deadline_misses: u64,
-    /// Alerts raised.
+    /// Alerts raised, of any kind.
     pub alerts: u64,
+    /// The same by [`AlertKind::index`].
+    pub alerts_by_kind: [u64; ALERT_KINDS],
     /// Verdicts by a model that was not run, for features just scored.
     pub cache_hits: u64,
     /// Changes of the standing rung.
@@ -74,6 +77,11 @@ impl Counters {
         }
     }
 
+    pub(crate) fn count_alert(&mut self, kind: AlertKind) {
+        self.alerts += 1;
+        self.alerts_by_kind[kind.index()] += 1;
+    }
+
     /// Readings that have an outcome. It equals `readings` less the readings
     /// whose inference is under way.
     pub fn outcomes(&self) -> u64 {
@@ -98,6 +106,10 @@ impl Counters {
         self.model_faults += other.model_faults;
         self.deadline_misses += other.deadline_misses;
         self.alerts += other.alerts;
+        let kinds = self.alerts_by_kind.iter_mut();
+        kinds
+            .zip(other.alerts_by_kind)
+            .for_each(|(sum, n)| *sum += n);
         self.cache_hits += other.cache_hits;
         self.ladder_steps += other.ladder_steps;
         self.probes += other.probes;

@@ -96,6 +96,8 @@ pub(crate) struct Validator {
     missed: u64,
     /// The node started again since the last sample.
     is_restart: bool,
+    /// Of the change that was last refused, per second.
+    rate: f32,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -119,7 +121,13 @@ impl Validator {
             stale_since: None,
             missed: 0,
             is_restart: false,
+            rate: 0.0,
         }
+    }
+
+    /// How fast the value changed that was last refused for that, per second.
+    pub(crate) fn rate(&self) -> f32 {
+        self.rate
     }
 
     /// Judges one reading.
@@ -246,7 +254,12 @@ impl Validator {
         result
     }
 
-    fn check_rates(&self, schema: &Schema, reading: &Reading, now: Now) -> Result<(), Rejection> {
+    fn check_rates(
+        &mut self,
+        schema: &Schema,
+        reading: &Reading,
+        now: Now,
+    ) -> Result<(), Rejection> {
         if !self.has_values {
             return Ok(());
         }
@@ -257,6 +270,7 @@ impl Validator {
                 .rate_max
                 .is_some_and(|max| f64::from((x - last).abs()) > f64::from(max) * elapsed_s);
             if is_too_fast {
+                self.rate = ((x - last).abs() as f64 / elapsed_s) as f32;
                 return Err(Rejection::RateOfChange { channel });
             }
         }

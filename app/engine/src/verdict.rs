@@ -50,13 +50,6 @@ impl Verdict {
     }
 }
 
-/// A change of a sensor's alert state, with the verdict that brought it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Alert {
-    /// The verdict; its `state` is the new one.
-    pub verdict: Verdict,
-}
-
 impl AlertState {
     /// The state's name in JSON and on MQTT.
     pub fn name(self) -> &'static str {
@@ -77,7 +70,21 @@ pub(crate) struct AlertHistory {
     verdicts: u32,
     state: AlertState,
     changed_us: Option<u64>,
+    /// Of an alert that was raised before hark started, until it is confirmed.
+    doubt: Option<Doubt>,
 }
+
+/// What ends an alert that nobody has seen rise.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    /// So many calm verdicts at the start are enough, however long the history.
+    enough: u32,
+    since_us: Option<u64>,
+}
+
+/// Calm for so long since the first verdict is enough, too: sensors may be slower
+/// than their schema says. Microseconds.
+const DOUBT_US: u64 = 2_000_000;
 
 impl AlertHistory {
     /// Takes in a score relative to its threshold; returns whether the state
@@ -87,9 +94,10 @@ impl AlertHistory {
         self.above = (self.above << 1 | u64::from(ratio > 1.0)) & recent;
         self.not_calm = (self.not_calm << 1 | u64::from(ratio > spec.clear_ratio)) & recent;
         self.verdicts = spec.n.min(self.verdicts + 1);
+        let is_doubted = self.is_doubted(self.not_calm == 0, now_us);
         let wants_change = match self.state {
             AlertState::Cleared => self.above.count_ones() >= spec.k,
-            AlertState::Raised => self.not_calm == 0 && self.verdicts == spec.n,
+            AlertState::Raised => self.not_calm == 0 && (self.verdicts == spec.n || is_doubted),
         };
         let is_held = self
             .changed_us
@@ -102,7 +110,39 @@ impl AlertHistory {
             AlertState::Raised => AlertState::Cleared,
         };
         self.changed_us = Some(now_us);
+        self.doubt = None;
         true
+    }
+
+    /// The alert stands from before hark started: so many calm verdicts, at least
+    /// one, end it.
+    pub(crate) fn restore(&mut self, enough: u32) {
+        *self = Self {
+            state: AlertState::Raised,
+            doubt: Some(Doubt {
+                enough: enough.max(1),
+                since_us: None,
+            }),
+            ..Self::default()
+        };
+    }
+
+    /// Whether a calm reading changes nothing.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.state == AlertState::Cleared && self.above == 0 && self.not_calm == 0
+    }
+
+    /// Whether an alert from before hark started has shown itself to be over.
+    fn is_doubted(&mut self, is_calm: bool, now_us: u64) -> bool {
+        if !is_calm {
+            // It is confirmed: from here on it ends like any other.
+            self.doubt = None;
+        }
+        let Some(doubt) = &mut self.doubt else {
+            return false;
+        };
+        let since_us = *doubt.since_us.get_or_insert(now_us);
+        self.verdicts >= doubt.enough || now_us.saturating_sub(since_us) >= DOUBT_US
     }
 
     pub(crate) fn state(&self) -> AlertState {
@@ -201,6 +241,27 @@ mod tests {
             &[2.0, 0.0, 0.0, 0.0, 2.0, 2.0, 2.0],
             "RRR...R",
         );
+    }
+
+    /// The verdict that clears an alert that stood before hark started, verdicts a
+    /// second apart.
+    fn check_restored(ratios: &[f32], enough: u32, expected: Option<usize>) {
+        let mut history = AlertHistory::default();
+        history.restore(enough);
+        let spec = spec(2, 8, 0.5, 60_000.0);
+        let cleared = (0..)
+            .zip(ratios)
+            .position(|(second, &ratio)| history.handle_score(&spec, ratio, second * 1_000_000));
+        assert_eq!(cleared, expected);
+    }
+
+    #[test]
+    fn an_alert_from_before_the_start_ends_soon_unless_a_verdict_confirms_it() {
+        check_restored(&[0.1; 12], 1, Some(0));
+        check_restored(&[0.1; 12], 2, Some(1));
+        check_restored(&[0.1; 12], 8, Some(2));
+        check_restored(&[0.1, 0.9, 0.1, 0.1, 0.1, 0.1], 3, None);
+        check_restored(&[[0.9; 1].as_slice(), &[0.1; 8]].concat(), 1, Some(8));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! those of each thread; this file has no other test beside its own.
 
 use hark_engine::{
-    Answers, Driver, Engine, Fault, Instance, LadderPolicy, Limits, ModelRung, NodeClock, Now,
-    PENDING_MAX, Reading, Rung, SensorId, StepReason,
+    AlertKind, AlertPolicy, Answers, Driver, Engine, Fault, Instance, LadderPolicy, Limits,
+    ModelRung, NodeClock, Now, PENDING_MAX, Reading, Rung, SensorId, StepReason,
 };
 
 use std::time::Duration;
@@ -101,6 +101,11 @@ impl Bench {
             readings_per_second_max: 0,
             clock: NodeClock::None,
             is_caching: true,
+            alerts: AlertPolicy {
+                watches_range: true,
+                silent_after_us: 5_000_000,
+                link_down_us: 10_000_000,
+            },
         };
         let model = |rung| ModelRung {
             rung,
@@ -133,13 +138,16 @@ impl Bench {
 
     /// One reading of each sensor; the value makes scores and alerts change.
     fn read(&mut self) {
+        // Constant for a while, so that the cache is hit, too.
+        self.read_value((self.sequence / 16 % 8) as f32);
+    }
+
+    fn read_value(&mut self, x: f32) {
         self.now_us += 100_000;
         self.sequence += 1;
         for &sensor in &self.sensors {
             let mut reading = Reading::empty(2);
             reading.sequence = Some(self.sequence);
-            // Constant for a while, so that the cache is hit, too.
-            let x = (self.sequence / 16 % 8) as f32;
             reading.values_mut().copy_from_slice(&[x, -x]);
             let receipt = now(self.now_us).into();
             self.driver
@@ -213,6 +221,13 @@ fn a_reading_allocates_nothing_whatever_becomes_of_it() {
         // Nobody runs the model: every place fills, then its deadline comes.
         (0..20).for_each(|_| bench.read());
         bench.driver.handle_timeout(bench.now_us, &mut ());
+        // Out of range, silent, unplugged, and back.
+        (0..8).for_each(|_| bench.read_value(1e9));
+        bench.driver.handle_link_down(bench.now_us);
+        bench.now_us += 20_000_000;
+        bench.driver.handle_absences(bench.now_us, &mut ());
+        bench.driver.handle_link_up(bench.now_us, &mut ());
+        (0..8).for_each(|_| bench.read_value(0.0));
     });
     assert_eq!(allocations, 0);
     // Every way was taken.
@@ -229,6 +244,9 @@ fn a_reading_allocates_nothing_whatever_becomes_of_it() {
         counters.hangs,
         counters.late_results,
         counters.model_faults,
+        counters.alerts_by_kind[AlertKind::Range.index()],
+        counters.alerts_by_kind[AlertKind::Silent.index()],
+        counters.alerts_by_kind[AlertKind::Link.index()],
     ] {
         assert!(count > 0, "{counters:?}");
     }

@@ -3,6 +3,7 @@
 //! [`outputs`] takes alerts and events from the reporter's channel, [`verdicts`]
 //! the verdicts; [`mqtt`] carries status, alerts and an operator's requests.
 
+pub mod alert_text;
 pub mod event_log;
 pub mod line_writer;
 pub mod mqtt;

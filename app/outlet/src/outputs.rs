@@ -4,16 +4,16 @@
 //! The output thread itself waits for none of them. Only a replay waits for
 //! whoever reads its standard output, for as long as it takes.
 
+use crate::alert_text;
 use crate::event_log::EventLog;
 use crate::line_writer::{Entry, LineCounts, LineSender, LineWriter, Rank, Room};
 use crate::mqtt::{Outbox, OutboxCounts};
-use hark_serve::report::{AlertReport, Event, Reports};
+use hark_serve::report::{Dropped, Event, Reports};
 use hark_threads::progress::Progress;
 use hark_threads::{Outcome, Shutdown, Stage, Threads};
 use serde::Serialize;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ pub struct Outputs {
     ended: Outcome<()>,
     /// How many reports were dropped before it: seen here, too, when the thread
     /// is left behind.
-    dropped: Arc<AtomicU64>,
+    dropped: Arc<Dropped>,
     writers: Writers,
 }
 
@@ -75,7 +75,7 @@ struct Writers {
 /// What is being written after the output thread has ended.
 pub struct LastLines {
     writers: Writers,
-    reports_dropped: u64,
+    dropped: Arc<Dropped>,
 }
 
 impl Outputs {
@@ -141,8 +141,7 @@ impl Outputs {
         let until = (!self.writers.waits_for_reader).then_some(until);
         self.ended.wait(until);
         LastLines {
-            // A count and no more.
-            reports_dropped: self.dropped.load(Ordering::Relaxed),
+            dropped: Arc::clone(&self.dropped),
             writers: std::mem::take(&mut self.writers),
         }
     }
@@ -172,7 +171,9 @@ impl LastLines {
             events_lost: log.lost,
             stdout_written: stdout.written,
             stdout_lost: stdout.lost,
-            reports_dropped: self.reports_dropped,
+            alerts_unreported: self.dropped.alerts(),
+            events_unreported: self.dropped.events(),
+            verdicts_unreported: self.dropped.verdicts(),
             ..OutputCounts::default()
         }
     }
@@ -193,8 +194,12 @@ pub struct OutputCounts {
     pub stderr_written: u64,
     /// Lines that it did not take.
     pub stderr_lost: u64,
-    /// Dropped between the hot path and the outputs.
-    pub reports_dropped: u64,
+    /// Alerts dropped between the hot path and the outputs.
+    pub alerts_unreported: u64,
+    /// Other events dropped there.
+    pub events_unreported: u64,
+    /// Verdicts dropped there.
+    pub verdicts_unreported: u64,
     /// Verdicts dropped while the broker was away or slow.
     pub verdicts_dropped: u64,
     /// On MQTT.
@@ -221,8 +226,10 @@ struct Output {
 /// A line of the event log.
 #[derive(Serialize)]
 struct Line<'a> {
-    /// When it was reported, RFC 3339; the wall clock may be wrong.
-    time: String,
+    /// When it was reported, RFC 3339; the wall clock may be wrong. Alerts have a
+    /// time of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
     #[serde(flatten)]
     event: &'a Event,
 }
@@ -246,9 +253,10 @@ impl Fan {
 
     fn hand_on(&mut self, event: &Event) {
         if let (Some((outbox, root)), Event::Alert(alert)) = (&self.mqtt, event) {
-            outbox.post_alert(format!("{root}/alert/{}", alert.sensor), json(alert));
+            let topic = alert_text::topic(root, &alert.sensor, alert.kind);
+            outbox.post_alert(topic, json(alert));
         }
-        let time = jiff::Timestamp::now().to_string();
+        let time = (!matches!(event, Event::Alert(_))).then(now);
         let line = json(&Line { time, event });
         if let Some(log) = &mut self.log {
             let rank = match event {
@@ -259,7 +267,7 @@ impl Fan {
         }
         if let (Some(printed), Event::Alert(alert)) = (&mut self.printed, event) {
             let line = match self.stdout {
-                Stdout::Text | Stdout::Silent => text(alert).into_bytes(),
+                Stdout::Text | Stdout::Silent => alert_text::line(alert).into_bytes(),
                 Stdout::Json => line,
             };
             printed.post(line, Rank::Alert);
@@ -285,7 +293,7 @@ fn log_entries(mut log: EventLog) -> impl FnMut(Entry<'_>) -> anyhow::Result<()>
     move |entry| match entry {
         Entry::Line(line) => log.append(line),
         Entry::LeftOut(count) => {
-            let time = jiff::Timestamp::now().to_string();
+            let time = Some(now());
             let output = "event log";
             let event = &Event::LeftOut { output, count };
             log.append(&json(&Line { time, event }))?;
@@ -317,17 +325,8 @@ fn print_entries() -> impl FnMut(Entry<'_>) -> anyhow::Result<()> {
     }
 }
 
-fn text(alert: &AlertReport) -> String {
-    let seq = alert.seq.map_or_else(|| "-".to_owned(), |n| n.to_string());
-    format!(
-        "{} {}: score {:.3}, threshold {:.3}, reading {seq}, by the {} within {} µs",
-        alert.state.to_uppercase(),
-        alert.sensor,
-        alert.score,
-        alert.threshold,
-        alert.rung,
-        alert.latency_us,
-    )
+fn now() -> String {
+    jiff::Timestamp::now().to_string()
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {

@@ -9,8 +9,8 @@ use crate::report::ModelIdentity;
 use anyhow::{Context, bail, ensure};
 use hark_config::BundlePath;
 use hark_engine::{
-    Answers, Driver, Engine, Fault, Instance, Limits, NodeClock, Now, Output, PipelineSpec,
-    Reading, Rung, Step,
+    AlertPolicy, Answers, Driver, Engine, Fault, Instance, Limits, NodeClock, Now, Output,
+    PipelineSpec, Reading, Rung, Step,
 };
 use hark_models::{Bundle, Choice, Infer, Precision, Runtimes};
 use std::path::Path;
@@ -213,6 +213,11 @@ pub const RECORDED: Limits = Limits {
     readings_per_second_max: 0,
     clock: NodeClock::None,
     is_caching: false,
+    alerts: AlertPolicy {
+        watches_range: false,
+        silent_after_us: 0,
+        link_down_us: 0,
+    },
 };
 
 #[cfg(test)]

@@ -19,12 +19,12 @@ pub use hark_engine::Receipt;
 pub use inference::{Ran, Runner};
 
 use crate::bundle::Rungs;
-use crate::report::{Event, Reporter, SensorVerdict};
+use crate::report::{Event, Reporter, Reporting, SensorVerdict, Standing};
 use figures::Figures;
 use hark_config::{Clock as ClockConfig, Config, SourceConfig, check_level};
 use hark_engine::{
-    Driver, Engine, Limits, NodeClock, Now, Outcome, Reading, Rejection, Rung, Schema, SensorId,
-    Stage, Step,
+    AlertKind, Driver, Engine, Limits, NodeClock, Now, Outcome, Reading, Rejection, Rung, Schema,
+    SensorId, Stage, Step,
 };
 use hark_hal::{Clock, wall_us};
 use hark_threads::progress::Progress;
@@ -32,11 +32,14 @@ use inference::Model;
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use voice::{HeldVerdicts, Telling, Voice};
 
 /// The longest sensor name: it becomes a level of a topic and a label.
 const SENSOR_NAME_MAX: usize = 64;
+/// A loop that did not come round for so long was not listening: hark was stopped,
+/// or its machine slept. It passes twenty times a second.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of a rejected payload that are kept as an example.
 const EXAMPLE_BYTES: usize = 64;
 
@@ -52,6 +55,8 @@ pub struct HotPath {
     voice: Voice,
     figures: Figures,
     progress: Arc<Progress>,
+    /// When the loop that serves the source last came round.
+    passed_at: Instant,
 }
 
 impl HotPath {
@@ -71,14 +76,29 @@ impl HotPath {
         let limits = limits(source, config, rungs);
         let policy = config.ladder.policy;
         let engine = Engine::new(rungs.pipeline(), limits, policy, rungs.models())?;
+        let reporting = Reporting {
+            source: source.name.as_str().into(),
+            channels: engine
+                .schema()
+                .channels
+                .iter()
+                .map(|c| c.name.as_str().into())
+                .collect(),
+            clock: limits.clock,
+            silent_after_ms: limits.alerts.silent_after_us / 1000,
+            link_down_ms: limits.alerts.link_down_us / 1000,
+            row: None,
+            link_reason: None,
+        };
         let identities = [Rung::Model, Rung::Previous].map(|rung| rungs.identity(rung));
         Ok(Self {
             driver: Driver::new(engine),
             last_refusal: String::new(),
             clock: SourceClock::new(clock),
-            voice: Voice::new(source.name.as_str().into(), identities, reporter),
+            voice: Voice::new(reporting, identities, reporter),
             figures: Figures::new(&config.budget),
             progress: Arc::default(),
+            passed_at: Instant::now(),
         })
     }
 
@@ -121,7 +141,7 @@ impl HotPath {
 
     /// The source's name.
     pub fn source(&self) -> &Arc<str> {
-        &self.voice.source
+        self.voice.source()
     }
 
     /// The schema by which readings are judged.
@@ -146,7 +166,12 @@ impl HotPath {
     pub fn receive_recorded(&mut self, recorded_us: u64, timestamp_us: Option<i64>) -> Receipt {
         let at = Instant::now();
         self.clock.handle_recorded(at, recorded_us, timestamp_us);
-        self.receipt(at)
+        self.voice.reporting.row = Some(self.driver.engine().counters().readings + 1);
+        let receipt = self.receipt(at);
+        // The time of a recording passes with its rows alone: what was missing before
+        // this one is told before it.
+        self.say_absences(receipt.now.mono_us);
+        receipt
     }
 
     fn receipt(&mut self, at: Instant) -> Receipt {
@@ -236,8 +261,53 @@ impl HotPath {
         driver.handle_gone(sensor, now_us, &mut telling);
     }
 
+    /// What stood when hark was last seen, and is this source's: it stands until it
+    /// is found to be over. Whether there is room for it.
+    pub fn handle_standing(&mut self, standing: &Standing) -> bool {
+        let now_us = self.now_us();
+        if standing.kind == AlertKind::Link {
+            self.driver.handle_standing_link();
+        } else {
+            let Standing {
+                sensor: name, kind, ..
+            } = standing;
+            let Ok(sensor) = self.driver.handle_standing(name, *kind, now_us) else {
+                return false;
+            };
+            if self.voice.learn_name(sensor, name) {
+                self.figures.note_sensor();
+            }
+        }
+        self.voice.reporter.alarms().restore();
+        true
+    }
+
+    /// The loop that serves the source has come round: who is silent by now is
+    /// told.
+    pub fn handle_time(&mut self) {
+        let mark = self.figures.stages.mark();
+        let paused_for = mark.saturating_duration_since(self.passed_at);
+        self.passed_at = mark;
+        let now_us = self.now_us();
+        if paused_for > PAUSE {
+            self.driver.handle_pause(now_us);
+        }
+        self.say_absences(now_us);
+    }
+
+    fn say_absences(&mut self, now_us: u64) {
+        let due_us = self.driver.engine().next_absence_us();
+        if due_us.is_some_and(|due_us| due_us <= now_us) {
+            let (driver, mut telling) = self.driver();
+            driver.handle_absences(now_us, &mut telling);
+        }
+    }
+
     /// The source's link was made.
     pub fn handle_link_up(&mut self) {
+        let now_us = self.now_us();
+        let (driver, mut telling) = self.driver();
+        driver.handle_link_up(now_us, &mut telling);
         self.figures.connects += 1;
         let source = Arc::clone(self.source());
         tracing::info!("{source}: connected");
@@ -250,6 +320,9 @@ impl HotPath {
         let source = Arc::clone(self.source());
         tracing::warn!("{source}: {reason}");
         let reason = reason.to_string();
+        self.voice.reporting.link_reason = Some(reason.as_str().into());
+        let now_us = self.now_us();
+        self.driver.handle_link_down(now_us);
         self.voice
             .reporter
             .report(Event::LinkDown { source, reason });
@@ -277,7 +350,7 @@ impl HotPath {
         let (engine, figures) = (self.driver.engine(), self.figures);
         SourceResult {
             load: figures.load.figures(self.clock.us_at(Instant::now())),
-            source: Arc::clone(&self.voice.source),
+            source: Arc::clone(self.voice.source()),
             counters: engine.counters().clone(),
             sensors: engine.sensors_len(),
             connects: figures.connects,
@@ -325,6 +398,7 @@ fn limits(source: &SourceConfig, config: &Config, rungs: &Rungs) -> Limits {
             ClockConfig::Utc => NodeClock::Utc,
         },
         is_caching: rungs.is_cached(),
+        alerts: source.alerts.policy(rungs.pipeline().schema.period_ms),
     }
 }
 

@@ -7,6 +7,11 @@
 //! own, so that none can hold another up. Verdicts have a channel and a thread
 //! of their own too, so that no amount of them can crowd alerts out.
 
+mod alert;
+
+pub(crate) use alert::Reporting;
+pub use alert::{AlertAbout, AlertReport, AlertTime, Standing};
+
 use hark_engine::Verdict;
 use hark_threads::progress::Alarms;
 use serde::Serialize;
@@ -36,38 +41,6 @@ pub struct ModelIdentity {
     pub sha256: String,
     /// What runs it, such as `tract int8`; empty if nothing does.
     pub backend: String,
-}
-
-/// One alert, as it stands on MQTT, in the event log and on standard output. As in
-/// a [`VerdictReport`], `seq` and `ts` are those of the reading, by the names that
-/// a reading has them under unless its source maps others.
-#[derive(Clone, Debug, Serialize)]
-pub struct AlertReport {
-    /// The sensor's name.
-    pub sensor: Arc<str>,
-    /// The source it came through.
-    pub source: Arc<str>,
-    /// The reading's sequence number.
-    pub seq: Option<u64>,
-    /// The reading's timestamp, microseconds, on the source's declared clock.
-    pub ts: Option<i64>,
-    /// The score that changed the state.
-    pub score: f32,
-    /// The score above which a window is an anomaly.
-    pub threshold: f32,
-    /// `raised` or `cleared`.
-    pub state: &'static str,
-    /// The rung of the ladder that gave the verdict.
-    pub rung: &'static str,
-    /// The active model.
-    pub model: Arc<ModelIdentity>,
-    /// `met` or `missed`.
-    pub deadline: &'static str,
-    /// From the return of the read that completed the reading, microseconds.
-    pub latency_us: u64,
-    /// Of a verdict that is repeated, how old it is, microseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub age_us: Option<u64>,
 }
 
 /// One verdict, as it stands on MQTT. Its first names are those of the
@@ -207,15 +180,41 @@ pub struct Reporter {
     waits_for_reader: bool,
     /// Alerts and events in their channel.
     waiting: Arc<AtomicUsize>,
-    dropped: Arc<AtomicU64>,
+    dropped: Arc<Dropped>,
     alarms: Arc<Alarms>,
+}
+
+/// What did not fit between the hot path and the outputs, each kind by itself.
+/// Counts and no more, so every access is `Relaxed`.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    alerts: AtomicU64,
+    events: AtomicU64,
+    verdicts: AtomicU64,
+}
+
+impl Dropped {
+    /// Alerts that did not fit.
+    pub fn alerts(&self) -> u64 {
+        self.alerts.load(Ordering::Relaxed)
+    }
+
+    /// Other events that did not fit.
+    pub fn events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
+    }
+
+    /// Verdicts that did not fit.
+    pub fn verdicts(&self) -> u64 {
+        self.verdicts.load(Ordering::Relaxed)
+    }
 }
 
 /// The output thread's end.
 pub struct Reports {
     events: Receiver<Event>,
     waiting: Arc<AtomicUsize>,
-    dropped: Arc<AtomicU64>,
+    dropped: Arc<Dropped>,
 }
 
 /// The channels between the hot path and the outputs. The one of verdicts is
@@ -224,7 +223,7 @@ pub fn channel() -> (Reporter, Reports, Receiver<SensorVerdict>) {
     // A place more than is given away: the stop must always find one.
     let (events, events_out) = sync_channel(NOTICES_MAX + 1);
     let (verdicts, verdicts_out) = sync_channel(VERDICTS_MAX);
-    let dropped = Arc::new(AtomicU64::new(0));
+    let dropped = Arc::<Dropped>::default();
     let waiting = Arc::new(AtomicUsize::new(0));
     let reporter = Reporter {
         events,
@@ -260,12 +259,12 @@ impl Reporter {
     /// Hands over an event; waits only in a replay. One that does not fit is
     /// counted.
     pub fn report(&self, event: Event) {
-        let places = match event {
-            Event::Alert(_) => NOTICES_MAX,
+        let (places, dropped) = match event {
+            Event::Alert(_) => (NOTICES_MAX, &self.dropped.alerts),
             // The channel alone decides: others that are being turned away count
             // for a moment, and must not cost it its place.
-            Event::Stopped => usize::MAX,
-            _ => EVENTS_MAX,
+            Event::Stopped => (usize::MAX, &self.dropped.events),
+            _ => (EVENTS_MAX, &self.dropped.events),
         };
         // A count and no more: the channel hands the event over.
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -276,7 +275,7 @@ impl Reporter {
         };
         if !is_sent {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            self.count_dropped(1);
+            dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -291,7 +290,7 @@ impl Reporter {
             verdicts.try_send(report).is_err()
         };
         if is_dropped {
-            self.count_dropped(1);
+            self.count_verdicts_dropped(1);
         }
     }
 
@@ -300,9 +299,9 @@ impl Reporter {
         &self.alarms
     }
 
-    /// Notes that so many reports were dropped.
-    pub fn count_dropped(&self, count: u64) {
-        self.dropped.fetch_add(count, Ordering::Relaxed);
+    /// Notes that so many verdicts were dropped.
+    pub fn count_verdicts_dropped(&self, count: u64) {
+        self.dropped.verdicts.fetch_add(count, Ordering::Relaxed);
     }
 }
 
@@ -318,33 +317,8 @@ impl Reports {
     }
 
     /// The count of reports that did not fit.
-    pub fn dropped(&self) -> &Arc<AtomicU64> {
+    pub fn dropped(&self) -> &Arc<Dropped> {
         &self.dropped
-    }
-}
-
-impl AlertReport {
-    /// The report of one alert.
-    pub fn new(
-        verdict: &Verdict,
-        sensor: &Arc<str>,
-        source: &Arc<str>,
-        model: &Arc<ModelIdentity>,
-    ) -> Self {
-        Self {
-            sensor: Arc::clone(sensor),
-            source: Arc::clone(source),
-            seq: verdict.sequence,
-            ts: verdict.timestamp_us,
-            score: verdict.score,
-            threshold: verdict.threshold,
-            state: verdict.state.name(),
-            rung: verdict.rung.name(),
-            model: Arc::clone(model),
-            deadline: if verdict.is_in_time { "met" } else { "missed" },
-            latency_us: verdict.latency_us,
-            age_us: verdict.age_us,
-        }
     }
 }
 
@@ -370,37 +344,37 @@ mod tests {
 
     fn alert() -> Event {
         Event::Alert(AlertReport {
+            kind: "silent",
+            state: "raised",
+            time: AlertTime::of_receipt(0),
             sensor: "a".into(),
             source: "line".into(),
             seq: None,
             ts: None,
-            score: 1.0,
-            threshold: 0.5,
-            state: "raised",
-            rung: "model",
-            model: Arc::default(),
-            deadline: "met",
-            latency_us: 1,
-            age_us: None,
+            row: None,
+            about: AlertAbout::Silent {
+                silent_ms: None,
+                silent_after_ms: 5_000,
+            },
         })
     }
 
     #[test]
     fn events_crowd_out_neither_alerts_nor_the_stop_and_what_is_dropped_is_counted() {
         let (reporter, reports, _) = channel();
-        let dropped = || reports.dropped().load(Ordering::Relaxed);
+        let dropped = || (reports.dropped().events(), reports.dropped().alerts());
         let source: Arc<str> = "line".into();
         for _ in 0..EVENTS_MAX + 3 {
             let source = Arc::clone(&source);
             reporter.report(Event::LinkUp { source });
         }
-        assert_eq!(dropped(), 3);
+        assert_eq!(dropped(), (3, 0));
         for _ in EVENTS_MAX..NOTICES_MAX + 2 {
             reporter.report(alert());
         }
-        assert_eq!(dropped(), 3 + 2);
+        assert_eq!(dropped(), (3, 2));
         reporter.report(Event::Stopped);
-        assert_eq!(dropped(), 3 + 2);
+        assert_eq!(dropped(), (3, 2));
         let reported: Vec<Event> = reports.events.try_iter().collect();
         let alerts = reported.iter().filter(|e| matches!(e, Event::Alert(_)));
         assert_eq!(alerts.count(), NOTICES_MAX - EVENTS_MAX);

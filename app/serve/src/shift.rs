@@ -324,6 +324,7 @@ impl SourceThreads {
     fn serve(self: &Arc<Self>, mut shard: Box<Shard>) -> Option<SourceResult> {
         loop {
             shard.hot_path.note_pass();
+            shard.hot_path.handle_time();
             if let Some(stall) = &self.stall {
                 stall.block_once();
             }

@@ -108,6 +108,11 @@ impl Alarms {
         }
     }
 
+    /// An alert stands that was raised before the start.
+    pub fn restore(&self) {
+        self.standing.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Alerts that stand now.
     pub fn standing(&self) -> u64 {
         self.standing.load(Ordering::Relaxed)

@@ -4,7 +4,7 @@
 //! client itself, which speaks MQTT 5 in bytes. [`Broker`] reads them, answers
 //! in any order, and keeps what it retained.
 
-use hark_engine::{Alert, AlertState};
+use hark_engine::{Alert, AlertKind, AlertState, SensorId};
 use hark_mqtt::{Client, ClientEvent, ClientSettings, Down, Letter, Protocol, Settings};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -39,11 +39,14 @@ impl BrokerPlan {
     }
 }
 
+/// Whose alert, by its sensor's index, and which.
+type Key = (Option<usize>, AlertKind);
+
 /// One alert as it is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Posted {
     number: u64,
-    sensor: usize,
+    key: Key,
     state: AlertState,
 }
 
@@ -57,8 +60,8 @@ pub(crate) struct Publisher {
     posted: Vec<Posted>,
     published: u64,
     dropped: BTreeSet<u64>,
-    /// By sensor: the newest alert.
-    newest: BTreeMap<usize, Posted>,
+    /// By sensor, a link having none, and kind: the newest alert.
+    newest: BTreeMap<Key, Posted>,
 }
 
 impl Publisher {
@@ -90,13 +93,13 @@ impl Publisher {
     pub(crate) fn post(&mut self, alert: &Alert) {
         let posted = Posted {
             number: self.posted(),
-            sensor: alert.verdict.sensor.index(),
-            state: alert.verdict.state,
+            key: (alert.sensor().map(SensorId::index), alert.kind()),
+            state: alert.state(),
         };
         self.posted.push(posted);
-        self.newest.insert(posted.sensor, posted);
+        self.newest.insert(posted.key, posted);
         let gone = self.client.post(Letter {
-            topic: format!("alert/{}", posted.sensor),
+            topic: topic(posted.key),
             payload: posted.number.to_be_bytes().to_vec(),
             is_retained: true,
             handle: posted.number,
@@ -183,8 +186,8 @@ impl Publisher {
             .find(|number| !broker.received.contains(number) && !self.dropped.contains(number));
         assert_eq!(lost, None, "an alert was lost");
         let kept = self.newest.iter();
-        for (sensor, newest) in kept.filter(|(_, newest)| !self.dropped.contains(&newest.number)) {
-            let retained = broker.retained.get(&format!("alert/{sensor}"));
+        for (key, newest) in kept.filter(|(_, newest)| !self.dropped.contains(&newest.number)) {
+            let retained = broker.retained.get(&topic(*key));
             assert_eq!(
                 retained,
                 Some(&newest.number),
@@ -193,9 +196,9 @@ impl Publisher {
         }
     }
 
-    /// The state that was last posted of a sensor.
-    pub(crate) fn last_state(&self, sensor: usize) -> AlertState {
-        let newest = self.newest.get(&sensor);
+    /// The state that was last posted of a sensor's alert, or of the link's.
+    pub(crate) fn last_state(&self, sensor: Option<SensorId>, kind: AlertKind) -> AlertState {
+        let newest = self.newest.get(&(sensor.map(SensorId::index), kind));
         newest.map_or(AlertState::Cleared, |newest| newest.state)
     }
 
@@ -206,6 +209,10 @@ impl Publisher {
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.len() as u64
     }
+}
+
+fn topic((sensor, kind): Key) -> String {
+    format!("alert/{sensor:?}/{}", kind.name())
 }
 
 /// The broker, as far as one gateway sees it.

@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// Readings without a `Hello` between two requests for it, as in the app.
 const ASK_EVERY: u32 = 16;
+/// The engine's source has one link: that of this line stands for it.
+const WATCHED_LINE: usize = 0;
 
 // A decoder holds one frame and some counters, whatever arrives.
 const _: () = assert!(size_of::<FrameDecoder>() <= FRAME_MAX + 128);
@@ -137,10 +139,36 @@ impl<'a> Gateway<'a> {
     }
 
     /// Line `index` was opened.
-    pub(crate) fn handle_link_up(&mut self, index: usize) {
+    pub(crate) fn handle_link_up(&mut self, index: usize, now_us: u64) {
         let end = &mut self.lines[index];
         end.decoder.forget_partial();
         end.wants_hello = true;
+        if index == WATCHED_LINE {
+            self.ledger.handle_link(true, now_us);
+            self.driver.handle_link_up(now_us, &mut self.said);
+            self.drain();
+        }
+    }
+
+    /// Line `index` was lost.
+    pub(crate) fn handle_link_down(&mut self, index: usize, now_us: u64) {
+        if index == WATCHED_LINE {
+            self.ledger.handle_link(false, now_us);
+            self.driver.handle_link_down(now_us);
+        }
+    }
+
+    /// When somebody is to be told of as away, unless nobody can look then.
+    pub(crate) fn next_absence_us(&self) -> Option<u64> {
+        let is_busy = self.scenario.driver_is_inline && self.run.is_some();
+        self.engine().next_absence_us().filter(|_| !is_busy)
+    }
+
+    /// Nothing is left to be read.
+    pub(crate) fn handle_absences(&mut self, now_us: u64) {
+        self.ledger.handle_absences(now_us);
+        self.driver.handle_absences(now_us, &mut self.said);
+        self.drain();
     }
 
     /// Whether the node of line `index` shall say `Hello`.

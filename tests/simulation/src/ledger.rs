@@ -6,14 +6,16 @@
 //! open readings in a plain list, knows nothing of places, and keeps the ladder
 //! by its own [`LadderBook`].
 
+mod alerts;
 mod ladder;
 mod runs;
 mod said;
 
 use crate::scenario::Scenario;
+use alerts::{Heard, LinkBook};
 use hark_engine::{
-    AlertState, Counters, Engine, LadderStep, Limits, Now, Outcome, Output, PENDING_MAX, Reading,
-    Rejection, Rung, SensorId, Step, StepReason, Verdict,
+    Alert, AlertKind, AlertState, Counters, Engine, LadderStep, Limits, Now, Outcome, Output,
+    PENDING_MAX, Reading, Rejection, Rung, SensorId, Step, StepReason, Verdict,
 };
 use ladder::LadderBook;
 use runs::Run;
@@ -51,6 +53,9 @@ pub(crate) struct Ledger<'a> {
     last: Option<(Verdict, u64)>,
     /// By [`SensorId::index`].
     said: Vec<Said>,
+    heard: Vec<Heard>,
+    hearings: u64,
+    link: LinkBook,
     sensors: Vec<SensorId>,
     /// Steps by [`StepReason::index`].
     pub(crate) steps: [u64; StepReason::ALL.len()],
@@ -70,6 +75,9 @@ impl<'a> Ledger<'a> {
             expected: VecDeque::new(),
             last: None,
             said: Vec::new(),
+            heard: Vec::new(),
+            hearings: 0,
+            link: LinkBook::default(),
             sensors: Vec::new(),
             steps: [0; StepReason::ALL.len()],
         }
@@ -80,6 +88,7 @@ impl<'a> Ledger<'a> {
         if sensor.index() == self.sensors.len() {
             self.sensors.push(sensor);
             self.said.push(Said::default());
+            self.heard.push(Heard::default());
         }
         assert!(sensor.index() < self.sensors.len(), "{sensor:?} skips one");
     }
@@ -125,6 +134,8 @@ impl<'a> Ledger<'a> {
     ) {
         self.observe(now);
         self.counters.readings += 1;
+        self.hear(sensor, now.mono_us);
+        self.judge_range(sensor, step, now.mono_us);
         match step {
             Step::Settled(Outcome::Rejected(reason)) => return self.count_rejection(reason),
             Step::Settled(Outcome::Shed) => panic!("nothing is shed here"),
@@ -244,22 +255,39 @@ impl<'a> Ledger<'a> {
         if self.scenario.keeper_late_us_max == 0 {
             assert_eq!(counters.deadline_misses, 0, "though the keeper is punctual");
         }
-        for (sensor, state) in self.states() {
-            assert_eq!(engine.alert_state(sensor), state, "of {sensor:?}");
+        for (sensor, kind, state) in self.states() {
+            let known = sensor.map(|sensor| engine.alert_state_of(sensor, kind));
+            assert!(
+                known.is_none_or(|known| known == state),
+                "{kind:?} of {sensor:?}"
+            );
         }
+        assert_eq!(
+            engine.is_link_raised(),
+            self.link.state == AlertState::Raised
+        );
+        assert_eq!(engine.next_absence_us(), self.next_absence_us());
     }
 
-    /// The sensors, with the state of their alerts.
-    pub(crate) fn states(&self) -> impl Iterator<Item = (SensorId, AlertState)> {
-        let states = self.said.iter().map(|said| said.state);
-        self.sensors.iter().copied().zip(states)
+    /// The state of each alert; a link has no sensor.
+    pub(crate) fn states(&self) -> impl Iterator<Item = (Option<SensorId>, AlertKind, AlertState)> {
+        let sensors = self.sensors.iter().zip(self.said.iter().zip(&self.heard));
+        let states = sensors.flat_map(|(&sensor, (said, heard))| {
+            [
+                (Some(sensor), AlertKind::Anomaly, said.state),
+                (Some(sensor), AlertKind::Range, heard.range),
+                (Some(sensor), AlertKind::Silent, heard.silent),
+            ]
+        });
+        states.chain([(None, AlertKind::Link, self.link.state)])
     }
 
     /// The engine said `output`.
     pub(crate) fn handle_output(&mut self, output: &Output) {
         match output {
             Output::Verdict(verdict) => self.handle_verdict(verdict),
-            Output::Alert(alert) => self.handle_alert(alert),
+            Output::Alert(Alert::Anomaly(verdict)) => self.handle_alert(verdict),
+            Output::Alert(alert) => self.handle_unscored_alert(alert),
             Output::Step(step) => self.handle_step(step),
         }
     }

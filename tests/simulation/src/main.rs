@@ -20,7 +20,7 @@ mod node;
 mod scenario;
 mod world;
 
-use hark_engine::{Counters, Rejection, StepReason};
+use hark_engine::{AlertKind, Counters, Rejection, StepReason};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use scenario::Scenario;
@@ -169,6 +169,7 @@ fn describe(total: &RunSummary, seeds: u64, wall: Duration) -> String {
 /// A storm that does not reach a path would prove nothing about it.
 fn check_coverage(total: &RunSummary) {
     let counters = &total.counters;
+    let of_kind = |kind: AlertKind| counters.alerts_by_kind[kind.index()];
     let seen = [
         ("late results", counters.late_results),
         ("model faults", counters.model_faults),
@@ -180,6 +181,9 @@ fn check_coverage(total: &RunSummary) {
         ("trials", counters.probes),
         ("failed trials", counters.probes_failed),
         ("instances given up", counters.hangs),
+        ("values out of range", of_kind(AlertKind::Range)),
+        ("silent sensors", of_kind(AlertKind::Silent)),
+        ("links away", of_kind(AlertKind::Link)),
         ("dropped alerts", total.alerts_dropped),
         ("connections", total.connects),
     ];

@@ -10,8 +10,8 @@ use crate::line::LinePlan;
 use crate::model::ModelPlan;
 use crate::node::NodePlan;
 use hark_engine::{
-    Channel, FeatureKind, FeatureSpec, LadderPolicy, Limits, NodeClock, PipelineSpec, Schema,
-    ScoreSpec, VerdictSpec, WindowSpec,
+    AlertPolicy, Channel, FeatureKind, FeatureSpec, LadderPolicy, Limits, NodeClock, PipelineSpec,
+    Schema, ScoreSpec, VerdictSpec, WindowSpec,
 };
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -174,6 +174,11 @@ fn draw_limits(rng: &mut ChaCha8Rng, nodes: &[NodePlan], is_quiet: bool) -> Limi
         readings_per_second_max: if has_rate { rate_max } else { 0 },
         clock: [NodeClock::None, NodeClock::Node][rng.random_range(0..2)],
         is_caching: rng.random_ratio(1, 4),
+        alerts: AlertPolicy {
+            watches_range: rng.random_ratio(7, 8),
+            silent_after_us: [0, 500_000, 2_000_000][rng.random_range(0..3)],
+            link_down_us: [0, 300_000, 1_000_000][rng.random_range(0..3)],
+        },
     }
 }
 

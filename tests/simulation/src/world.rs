@@ -110,7 +110,7 @@ impl<'a> World<'a> {
             self.plan_again(node.reboot_mean_us, Event::Reboot(index));
             self.plan_again(scenario.line.stall_mean_us, Event::Stall(index));
             self.plan_again(scenario.line.unplug_mean_us, Event::Unplug(index));
-            self.gateway.handle_link_up(index);
+            self.gateway.handle_link_up(index, 0);
         }
         self.plan_again(scenario.model.mood_mean_us, Event::Mood);
         self.plan_again(scenario.model.clock_mean_us, Event::ClockStep);
@@ -172,6 +172,17 @@ impl<'a> World<'a> {
         let timeout_us = self.gateway.engine().next_timeout_us();
         let timeout_us = timeout_us.map(|at| self.now_us.max(at + self.late_us));
         let event_us = self.events.first_key_value().map(|(&(at, _), _)| at);
+        // Only once what has come by then is read.
+        let absence_us = self.gateway.next_absence_us().map(|at| at.max(self.now_us));
+        let others_us = timeout_us.into_iter().chain(event_us).min();
+        if let Some(absence_us) = absence_us
+            && others_us.is_none_or(|others_us| absence_us < others_us)
+        {
+            self.now_us = absence_us;
+            self.trace(&"Absence");
+            self.gateway.handle_absences(absence_us);
+            return true;
+        }
         let keeper_is_next = match (timeout_us, event_us) {
             (None, None) => return false,
             (Some(timeout), Some(event)) if timeout == event => self.scenario.keeper_is_first,
@@ -275,8 +286,8 @@ impl<'a> World<'a> {
     fn check(&mut self) {
         self.gateway.check();
         self.publisher.check();
-        for (sensor, state) in self.gateway.ledger.states() {
-            assert_eq!(self.publisher.last_state(sensor.index()), state, "posted");
+        for (sensor, kind, state) in self.gateway.ledger.states() {
+            assert_eq!(self.publisher.last_state(sensor, kind), state, "posted");
         }
         if self.scenario.is_quiet {
             let counters = self.gateway.engine().counters();
@@ -290,6 +301,12 @@ impl<'a> World<'a> {
     fn check_end(&self) {
         let engine = self.gateway.engine();
         assert_eq!(engine.pending_len(), 0, "every reading has its outcome");
+        // The nodes have fallen silent by now, each of them.
+        assert_eq!(
+            engine.next_absence_us(),
+            None,
+            "somebody is away and not told"
+        );
         self.lines.iter().for_each(Line::check_all_arrived);
         self.publisher.check_all_delivered(&self.broker);
         let before = self

@@ -8,6 +8,7 @@
 //! wants to see, for [`LIMIT`] at most. Only a node that is played in real time
 //! sleeps, between two readings.
 
+mod alert_kinds;
 mod alerts;
 mod boards;
 mod broker_limits;

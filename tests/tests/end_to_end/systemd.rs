@@ -110,7 +110,7 @@ impl Manager {
 fn the_manager_hears_of_start_progress_reload_and_stop() -> Result<()> {
     let mut manager = Manager::new()?;
     let (_folder, link) = node::link()?;
-    let site = Site::new(&node::source(&link))?;
+    let site = Site::new(&(node::source(&link) + "silent_after_ms = 0\n"))?;
     let mut node = Node::plug_in(&link, "press-1")?;
     let mut hark = manager.run(&site, &[])?;
     let heard = manager.wait_for("READY=1")?;

@@ -3,7 +3,7 @@
 use hark_codec::MappingConfig;
 
 use super::{
-    Backoff, Clock, FileLink, Format, Link, MqttLink, NodesConfig, Parity, Rs485Config,
+    AlertTimes, Backoff, Clock, FileLink, Format, Link, MqttLink, NodesConfig, Parity, Rs485Config,
     SensorTemplate, SerialLink, SourceConfig, TopicPattern,
 };
 use crate::{
@@ -51,8 +51,12 @@ struct Common {
     priority: u8,
     readings_per_second_max: u32,
     payload_bytes_max: usize,
+    alerts: AlertTimes,
     mapping: MappingConfig,
 }
+
+/// A day: what is longer away than that is not watched.
+const ALERT_MS_MAX: i64 = 86_400_000;
 
 impl Common {
     fn read(section: &mut Section<'_, '_>) -> Self {
@@ -67,6 +71,7 @@ impl Common {
             priority: section.integer("priority", 0..=9),
             readings_per_second_max: section.integer("readings_per_second_max", 0..=1_000_000),
             payload_bytes_max: section.integer("payload_bytes_max", 16..=hark_codec::PAYLOAD_MAX),
+            alerts: read_alerts(section),
             mapping: section.table("mapping", mapping::read),
         }
     }
@@ -110,12 +115,24 @@ impl SourceConfig {
             priority: common.priority,
             readings_per_second_max: common.readings_per_second_max,
             payload_bytes_max: common.payload_bytes_max,
+            alerts: common.alerts,
             mapping: common.mapping,
             sensor,
             format,
             nodes,
             link,
         })
+    }
+}
+
+fn read_alerts(section: &mut Section<'_, '_>) -> AlertTimes {
+    let silent_after_ms = section.integer("silent_after_ms", -1..=ALERT_MS_MAX);
+    let link_down_ms = section.integer("link_down_ms", 0..=ALERT_MS_MAX);
+    AlertTimes {
+        watches_range: section.boolean("range_alerts"),
+        // -1: what the schema makes of it.
+        silent_after_ms: u64::try_from(silent_after_ms).ok(),
+        link_down_ms: link_down_ms.unsigned_abs(),
     }
 }
 

@@ -1,7 +1,9 @@
 //! The driver by itself: when a batch is due, what it holds, who has the instance.
 
 use super::*;
-use crate::{Fault, LadderPolicy, Limits, ModelRung, NodeClock, Outcome, ScoreSpec, Verdict};
+use crate::{
+    AlertPolicy, Fault, LadderPolicy, Limits, ModelRung, NodeClock, Outcome, ScoreSpec, Verdict,
+};
 use Rung::{Model, Previous, Rule};
 
 const DEADLINE_US: u64 = 1_000;
@@ -43,6 +45,7 @@ impl Bench {
             readings_per_second_max: 0,
             clock: NodeClock::None,
             is_caching: false,
+            alerts: AlertPolicy::default(),
         };
         let policy = LadderPolicy {
             hang_us: HANG_US,

@@ -6,6 +6,7 @@
 //! of those that have one. What is configured, and what waits for a verdict, stays.
 
 use super::PENDING_MAX;
+use crate::alert::Excess;
 use crate::rule::Rule;
 use crate::validate::Validator;
 use crate::verdict::{AlertHistory, AlertState};
@@ -31,7 +32,7 @@ const CANDIDATES_MIN: usize = PENDING_MAX + 1;
 /// A sensor of one engine; meaningless to another. Void once
 /// [`Counters::sensors_replaced`](crate::Counters::sensors_replaced) has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SensorId(u32);
+pub struct SensorId(pub(super) u32);
 
 impl SensorId {
     /// Counts from 0 in the order in which the sensors were taken in.
@@ -45,7 +46,13 @@ pub(super) struct SensorState {
     pub(super) validator: Validator,
     pub(super) rule: Rule,
     pub(super) window: Window,
+    /// Of scores.
     pub(super) alerts: AlertHistory,
+    /// Of readings whose values are out of range.
+    pub(super) range: AlertHistory,
+    /// The last value that was.
+    pub(super) excess: Option<Excess>,
+    pub(super) silent: AlertState,
     pub(super) cache: Cache,
     pub(super) last: Option<LastVerdict>,
     /// When its last reading came, accepted or not.
@@ -143,6 +150,9 @@ impl Sensors {
             rule: Rule::new(),
             window: Window::new(shape),
             alerts: AlertHistory::default(),
+            range: AlertHistory::default(),
+            excess: None,
+            silent: AlertState::Cleared,
             cache: Cache::new(self.cached_len),
             last: None,
             heard_us: 0,
@@ -191,7 +201,8 @@ impl Sensors {
     fn look_for_candidates(&mut self, now_us: u64, period_ms: f64) {
         let kept_us = KEPT_US_MIN.max((KEPT_PERIODS * period_ms * 1e3) as u64);
         let rank = |state: &SensorState| {
-            let is_alerted = state.alerts.state() == AlertState::Raised;
+            let raised = AlertState::Raised;
+            let is_alerted = [state.alerts.state(), state.range.state()].contains(&raised);
             Reverse((state.tenure, is_alerted, state.heard_us))
         };
         let gives_way = |state: &SensorState| match state.tenure {

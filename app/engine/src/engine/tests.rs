@@ -1,5 +1,6 @@
 //! The engine driven event by event: outcomes, deadlines, alerts.
 
+mod alerts;
 mod ladder;
 mod places;
 
@@ -29,6 +30,7 @@ fn limits() -> Limits {
         readings_per_second_max: 0,
         clock: NodeClock::None,
         is_caching: false,
+        alerts: AlertPolicy::default(),
     }
 }
 
@@ -207,7 +209,7 @@ fn alerts_follow_the_verdict_that_changed_the_state() {
         let verdict = engine.poll_output();
         assert!(matches!(verdict, Some(Output::Verdict(_))));
         while let Some(Output::Alert(alert)) = engine.poll_output() {
-            states.push((n, alert.verdict.state));
+            states.push((n, alert.state()));
         }
     }
     assert_eq!(states, [(2, AlertState::Raised), (4, AlertState::Cleared)]);
@@ -231,12 +233,12 @@ fn the_alert_of_a_sensor_that_is_gone_is_cleared_once() {
         let said = std::iter::from_fn(|| engine.poll_output()).last();
         assert!(matches!(said, Some(Output::Alert(_))), "raised again");
         let said = gone(&mut engine, n + 10);
-        let [Output::Alert(alert)] = said[..] else {
+        let [Output::Alert(Alert::Anomaly(verdict))] = said[..] else {
             panic!("{said:?}")
         };
-        let Verdict { state, score, .. } = alert.verdict;
+        let Verdict { state, score, .. } = verdict;
         assert_eq!((state, score), (AlertState::Cleared, 0.9));
-        assert_eq!(alert.verdict.age_us, Some(10));
+        assert_eq!(verdict.age_us, Some(10));
         assert_eq!(engine.alert_state(sensor), AlertState::Cleared);
     }
     check_conservation(&engine);

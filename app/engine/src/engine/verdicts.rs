@@ -2,35 +2,48 @@
 
 use super::pending::Question;
 use super::sensors::{CachedScore, LastVerdict};
-use super::{Engine, OUTPUTS_MAX, Output, SensorId};
+use super::{Engine, OUTPUTS_MAX, Output};
+use crate::alert::Alert;
 use crate::ladder::Rung;
 use crate::outcome::Outcome;
-use crate::verdict::{Alert, AlertState, Verdict};
+use crate::verdict::Verdict;
 
 /// What a rung says of one window.
 #[derive(Clone, Copy)]
-struct Answer {
-    rung: Rung,
-    score: f32,
-    threshold: f32,
+pub(super) struct Answer {
+    pub(super) rung: Rung,
+    pub(super) score: f32,
+    pub(super) threshold: f32,
     /// Of a verdict that is repeated.
-    age_us: Option<u64>,
+    pub(super) age_us: Option<u64>,
+    /// Whether it says anything of the reading.
+    is_evidence: bool,
 }
 
 impl Answer {
-    fn without_model(rule_score: Option<f32>, last: Option<LastVerdict>, now_us: u64) -> Self {
+    pub(super) fn without_model(
+        rule_score: Option<f32>,
+        last: Option<LastVerdict>,
+        now_us: u64,
+    ) -> Self {
         match (rule_score, last) {
             (None, Some(last)) => Self {
                 rung: Rung::Last,
                 score: last.score,
                 threshold: last.threshold,
                 age_us: Some(now_us.saturating_sub(last.given_us)),
+                // A verdict that is repeated is no new evidence: one odd score must
+                // not raise an alert by being said k times.
+                is_evidence: false,
             },
             (rule_score, _) => Self {
                 rung: Rung::Rule,
                 score: rule_score.unwrap_or(0.0),
                 threshold: 1.0,
                 age_us: None,
+                // A rule that still learns knows nothing: its 0 must not clear what
+                // stood before hark started.
+                is_evidence: rule_score.is_some(),
             },
         }
     }
@@ -119,6 +132,7 @@ impl Engine {
             score,
             threshold,
             age_us: None,
+            is_evidence: true,
         };
         self.give_verdict(question, answer, now_us);
         outcome
@@ -133,43 +147,17 @@ impl Engine {
         self.give_verdict(question, answer, now_us);
     }
 
-    /// The node of `sensor` was taken away: nobody will clear its alert, so it is
-    /// cleared here if it stands, beside the last score.
-    pub(crate) fn handle_gone(&mut self, sensor: SensorId, now_us: u64) {
-        let state = self.sensors.get_mut(sensor);
-        let alerts = std::mem::take(&mut state.alerts);
-        if alerts.state() == AlertState::Cleared {
-            return;
-        }
-        let answer = Answer::without_model(None, state.last, now_us);
-        let verdict = Verdict {
-            sensor,
-            sequence: None,
-            timestamp_us: None,
-            score: answer.score,
-            threshold: answer.threshold,
-            state: AlertState::Cleared,
-            rung: answer.rung,
-            is_in_time: true,
-            latency_us: 0,
-            read_ns: 0,
-            age_us: answer.age_us,
-        };
-        self.say(Output::Alert(Alert { verdict }));
-    }
-
     fn give_verdict(&mut self, question: &Question, answer: Answer, now_us: u64) {
         let Answer {
             rung,
             score,
             threshold,
             age_us,
+            is_evidence,
         } = answer;
         let alerts = &mut self.sensors.get_mut(question.sensor).alerts;
-        // A verdict that is repeated is no new evidence: one odd score must
-        // not raise an alert by being said k times.
         let has_changed =
-            rung != Rung::Last && alerts.handle_score(&self.verdict, score / threshold, now_us);
+            is_evidence && alerts.handle_score(&self.verdict, score / threshold, now_us);
         let verdict = Verdict {
             sensor: question.sensor,
             sequence: question.sequence,
@@ -186,12 +174,11 @@ impl Engine {
         self.counters.deadline_misses += u64::from(!verdict.is_in_time);
         self.say(Output::Verdict(verdict));
         if has_changed {
-            self.counters.alerts += u64::from(verdict.state == AlertState::Raised);
-            self.say(Output::Alert(Alert { verdict }));
+            self.say_alert(Alert::Anomaly(verdict));
         }
     }
 
-    fn say(&mut self, output: Output) {
+    pub(super) fn say(&mut self, output: Output) {
         // A queue that grew would allocate on the hot path, and one that dropped would
         // lose an alert: there is no third way but the driver's, which is to drain.
         assert!(

@@ -163,7 +163,7 @@ impl HotPath {
             return;
         }
         self.last_refusal.clone_from(&refused.text);
-        let source = &self.voice.source;
+        let source = self.voice.source();
         tracing::error!("{source}: no {} model: {}", rung.name(), refused.text);
         self.voice.reporter.report(Event::ModelRefused {
             source: Arc::clone(source),

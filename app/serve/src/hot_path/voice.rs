@@ -2,10 +2,11 @@
 //! first rejection of each reason, by the names that the outside knows.
 
 use super::Figures;
-use crate::report::{AlertReport, Event, ModelIdentity, Reporter, SensorVerdict};
+use crate::report::{Event, ModelIdentity, Reporter, Reporting, SensorVerdict};
 use hark_engine::{
     Alert, AlertState, LadderStep, Output, REASONS, Rejection, Rung, SensorId, Sink, Stage, Verdict,
 };
+use hark_hal::wall_us;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ const VERDICTS_HELD_MAX: usize = 1024;
 
 /// How one source speaks.
 pub(super) struct Voice {
-    pub(super) source: Arc<str>,
+    pub(super) reporting: Reporting,
     /// By [`SensorId::index`].
     names: Vec<Arc<str>>,
     /// Of the active model, and of the previous one.
@@ -41,18 +42,23 @@ impl HeldVerdicts {
 
 impl Voice {
     pub(super) fn new(
-        source: Arc<str>,
+        reporting: Reporting,
         identities: [Arc<ModelIdentity>; 2],
         reporter: Reporter,
     ) -> Self {
         Self {
-            source,
+            reporting,
             names: Vec::new(),
             identities,
             examples: [const { None }; REASONS],
             held: None,
             reporter,
         }
+    }
+
+    /// The source's name.
+    pub(super) fn source(&self) -> &Arc<str> {
+        &self.reporting.source
     }
 
     /// Learns the name of a sensor; true if it is new.
@@ -88,7 +94,7 @@ impl Voice {
             // The oldest goes: who watches wants to know what is, not what was.
             if verdicts.len() >= VERDICTS_HELD_MAX {
                 verdicts.pop_front();
-                self.reporter.count_dropped(1);
+                self.reporter.count_verdicts_dropped(1);
             }
             verdicts.push_back(report.clone());
         }
@@ -98,25 +104,27 @@ impl Voice {
     /// The feed cannot publish: what is held is dropped, counted.
     pub(super) fn drop_held(&mut self) {
         if let Some(HeldVerdicts { verdicts, .. }) = &mut self.held {
-            self.reporter.count_dropped(verdicts.len() as u64);
+            self.reporter.count_verdicts_dropped(verdicts.len() as u64);
             verdicts.clear();
         }
     }
 
     fn say_alert(&self, alert: &Alert) {
-        let verdict = &alert.verdict;
-        let is_raised = verdict.state == AlertState::Raised;
+        let is_raised = alert.state() == AlertState::Raised;
         // The alarm output hangs on this count and on no queue: it is active even
         // if nobody takes the report.
         self.reporter.alarms().note(is_raised);
-        let identity = self.identity(verdict.rung);
-        let report = AlertReport::new(verdict, self.name(verdict.sensor), &self.source, identity);
+        let sensor = alert.sensor().map_or(self.source(), |id| self.name(id));
+        let model = |rung| Arc::clone(self.identity(rung));
+        let report = self
+            .reporting
+            .report(alert, sensor, model, wall_us() as i64);
         self.reporter.report(Event::Alert(report));
     }
 
     fn say_step(&self, step: &LadderStep) {
         self.reporter.report(Event::Ladder {
-            source: Arc::clone(&self.source),
+            source: Arc::clone(self.source()),
             from: step.from.name(),
             to: step.to.name(),
             reason: step.reason.name(),
@@ -126,14 +134,15 @@ impl Voice {
     /// Keeps the first example of each reason: writing one for every bad
     /// reading of a noisy line would cost more than the line itself.
     pub(super) fn note_example(&mut self, reason: Rejection, example: impl FnOnce() -> String) {
+        let source = &self.reporting.source;
         let kept = &mut self.examples[reason.index()];
         if kept.is_some() {
             return;
         }
         let example = example();
-        tracing::warn!("{}: rejecting, {}: {example}", self.source, reason.name());
+        tracing::warn!("{source}: rejecting, {}: {example}", reason.name());
         self.reporter.report(Event::Rejecting {
-            source: Arc::clone(&self.source),
+            source: Arc::clone(source),
             reason: reason.name(),
             example: example.clone(),
         });

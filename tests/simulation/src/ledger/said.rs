@@ -2,7 +2,7 @@
 //! held against what was due.
 
 use super::{Ledger, Open};
-use hark_engine::{Alert, AlertState, LadderStep, Rung, Verdict};
+use hark_engine::{AlertKind, AlertState, LadderStep, Rung, SensorId, Verdict};
 
 /// A verdict that must be given now.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Due {
 pub(super) enum Expected {
     Verdict(Due),
     Step(LadderStep),
+    /// Of a kind that no score brings.
+    Alert(Option<SensorId>, AlertKind, AlertState),
 }
 
 /// A verdict by a model.
@@ -133,21 +135,19 @@ impl Ledger<'_> {
         self.last = Some((*verdict, due.now_us));
     }
 
-    pub(super) fn handle_alert(&mut self, alert: &Alert) {
+    pub(super) fn handle_alert(&mut self, alert: &Verdict) {
         let (verdict, now_us) = self.last.take().expect("an alert follows a verdict");
-        assert_eq!(verdict, alert.verdict, "an alert follows its own verdict");
+        assert_eq!(verdict, *alert, "an alert follows its own verdict");
         assert_ne!(verdict.rung, Rung::Last, "a repetition is no evidence");
         let spec = &self.scenario.spec.verdict;
-        let said = &mut self.said[alert.verdict.sensor.index()];
-        assert_ne!(
-            said.state, alert.verdict.state,
-            "an alert changes the state"
-        );
-        said.state = alert.verdict.state;
+        let said = &mut self.said[alert.sensor.index()];
+        assert_ne!(said.state, alert.state, "an alert changes the state");
+        said.state = alert.state;
         let recent = said.anomalies & (u64::MAX >> (u64::BITS - spec.n));
         match said.state {
             AlertState::Raised => {
                 self.counters.alerts += 1;
+                self.counters.alerts_by_kind[AlertKind::Anomaly.index()] += 1;
                 assert!(recent.count_ones() >= spec.k, "raised without a cause");
             }
             AlertState::Cleared => assert_eq!(recent, 0, "cleared though not calm"),

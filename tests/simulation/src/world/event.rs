@@ -73,6 +73,7 @@ impl World<'_> {
             }
             Event::Unplug(index) => {
                 self.lines[index].unplug();
+                self.gateway.handle_link_down(index, self.now_us);
                 let in_us = self.rng.random_range(UNPLUGGED_US);
                 self.plan(in_us, Event::Plug(index));
             }
@@ -206,7 +207,7 @@ impl World<'_> {
     fn plug(&mut self, index: usize) {
         if !self.lines[index].is_plugged() {
             self.lines[index].plug();
-            self.gateway.handle_link_up(index);
+            self.gateway.handle_link_up(index, self.now_us);
         }
     }
 

@@ -139,8 +139,8 @@ fn a_known_sensor_gives_its_place_after_a_long_silence_and_with_it_its_alert() {
     let [Output::Alert(alert)] = said[..] else {
         panic!("{said:?}")
     };
-    assert_eq!(alert.verdict.sensor, quiet);
-    assert_eq!(alert.verdict.state, AlertState::Cleared);
+    assert_eq!(alert.sensor(), Some(quiet));
+    assert_eq!(alert.state(), AlertState::Cleared);
     assert_eq!(
         names(&driver, &["quiet", "loud", "new", "next"]),
         [false, false, true, true]

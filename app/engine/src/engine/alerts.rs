@@ -1,0 +1,229 @@
+//! The engine's side that knows alerts which no score brings: values out of range,
+//! sensors and links that are away, and what stood before hark started.
+
+use super::verdicts::Answer;
+use super::{Engine, Output, SensorId};
+use crate::alert::{Alert, AlertKind, Excess, RangeAlert};
+use crate::verdict::{AlertState, Verdict};
+use crate::{Reading, Rejection};
+
+/// An alert that stood before hark started is over once no verdict has confirmed it
+/// for about so long: a broker that keeps it as raised is to be told within seconds
+/// of the first verdicts. Microseconds.
+const DOUBT_US: f64 = 3e6;
+
+/// The ratio of a reading that is out of range, to be judged like a score.
+const BEYOND: f32 = 2.0;
+
+impl Engine {
+    /// Something came from `sensor`, whatever it is worth.
+    pub(super) fn hear(&mut self, sensor: SensorId, now_us: u64) {
+        let heard_us = self.silence.hear(sensor, now_us);
+        let state = &mut self.sensors.get_mut(sensor).silent;
+        if std::mem::take(state) == AlertState::Raised {
+            // Nobody knows when one was heard that was silent before hark started.
+            let silent_us = (heard_us > 0).then(|| now_us.saturating_sub(heard_us));
+            self.say_alert(Alert::Silent {
+                sensor,
+                state: AlertState::Cleared,
+                silent_us,
+            });
+        }
+    }
+
+    /// Judges whether values are out of range, once a reading has been validated.
+    pub(super) fn judge_range(
+        &mut self,
+        sensor: SensorId,
+        reading: &Reading,
+        rejection: Option<Rejection>,
+        now_us: u64,
+    ) {
+        let state = self.sensors.get_mut(sensor);
+        let ratio = match rejection {
+            None if state.range.is_quiet() => return,
+            None => 0.0,
+            Some(reason) => {
+                let rate = state.validator.rate();
+                // What was refused for another reason says nothing of its values.
+                let Some(excess) = Excess::of(reason, &self.schema, reading, rate) else {
+                    return;
+                };
+                state.excess = Some(excess);
+                BEYOND
+            }
+        };
+        if !self.limits.alerts.watches_range
+            || !state.range.handle_score(&self.verdict, ratio, now_us)
+        {
+            return;
+        }
+        let excess = state.excess;
+        let of_channel = |excess: Excess| {
+            let channel = excess.reason.channel()?;
+            reading.values().get(channel).copied()
+        };
+        let value = match rejection {
+            Some(_) => excess.map(|excess| excess.value),
+            None => excess.and_then(of_channel),
+        };
+        let alert = RangeAlert {
+            sensor,
+            state: state.range.state(),
+            sequence: reading.sequence,
+            timestamp_us: reading.timestamp_us,
+            excess,
+            value,
+        };
+        self.say_alert(Alert::Range(alert));
+    }
+
+    /// The source's link was made.
+    pub(crate) fn handle_link_up(&mut self, now_us: u64) {
+        let (was_raised, down_us) = self.link.handle_up(now_us);
+        if was_raised {
+            self.say_alert(Alert::Link {
+                state: AlertState::Cleared,
+                down_us,
+            });
+        }
+    }
+
+    /// The source's link was lost, or cannot be made.
+    pub(crate) fn handle_link_down(&mut self, now_us: u64) {
+        self.link.handle_down(now_us);
+    }
+
+    /// Nobody listened until now: what did not come until then is no silence.
+    pub(crate) fn handle_pause(&mut self, now_us: u64) {
+        self.silence.handle_pause(now_us);
+    }
+
+    /// When the next sensor falls silent, or the link has been away for too long,
+    /// if nothing comes before; on the monotonic clock.
+    pub fn next_absence_us(&self) -> Option<u64> {
+        let (silence, link) = (self.silence.next_due_us(), self.link.next_due_us());
+        silence.into_iter().chain(link).min()
+    }
+
+    /// Says one sensor that is silent by now, or that the link has been away for too
+    /// long; whether there was one. One by one, so that they fit between two drains.
+    pub(crate) fn handle_absence(&mut self, now_us: u64) -> bool {
+        if let Some(down_us) = self.link.poll_down(now_us) {
+            self.say_alert(Alert::Link {
+                state: AlertState::Raised,
+                down_us: Some(down_us),
+            });
+            return true;
+        }
+        let Some((sensor, silent_us)) = self.silence.poll_silent(now_us) else {
+            return false;
+        };
+        self.sensors.get_mut(sensor).silent = AlertState::Raised;
+        self.say_alert(Alert::Silent {
+            sensor,
+            state: AlertState::Raised,
+            silent_us: Some(silent_us),
+        });
+        true
+    }
+
+    /// An alert of this kind was raised before hark started, and was not cleared: it
+    /// stands until it is found to be over. Nothing is said of it.
+    pub(crate) fn handle_standing(&mut self, sensor: SensorId, kind: AlertKind, now_us: u64) {
+        let period_us = self.schema.period_ms * 1e3;
+        let stride = self.shape.stride as f64;
+        let state = self.sensors.get_mut(sensor);
+        let awaits = |interval_us: f64| (DOUBT_US / interval_us) as u32;
+        match kind {
+            AlertKind::Anomaly => state.alerts.restore(awaits(period_us * stride)),
+            AlertKind::Range => state.range.restore(awaits(period_us)),
+            AlertKind::Silent => {
+                state.silent = AlertState::Raised;
+                return self.silence.forget(sensor);
+            }
+            // Of these a sensor has none.
+            AlertKind::Link | AlertKind::Model => {}
+        }
+        if state.silent == AlertState::Cleared {
+            self.silence.hear(sensor, now_us);
+        }
+    }
+
+    /// As [`Engine::handle_standing`], of the link.
+    pub(crate) fn handle_standing_link(&mut self) {
+        self.link.set_raised();
+    }
+
+    /// The node of `sensor` was taken away: nobody will clear its alerts, so those
+    /// that stand are cleared here, that of its scores beside the last of them.
+    pub(crate) fn handle_gone(&mut self, sensor: SensorId, now_us: u64) {
+        self.silence.forget(sensor);
+        let state = self.sensors.get_mut(sensor);
+        let standing = [
+            std::mem::take(&mut state.alerts).state(),
+            std::mem::take(&mut state.range).state(),
+            std::mem::take(&mut state.silent),
+        ];
+        let (excess, answer) = (
+            state.excess.take(),
+            Answer::without_model(None, state.last, now_us),
+        );
+        let cleared = AlertState::Cleared;
+        let alerts = [
+            Alert::Anomaly(Verdict {
+                sensor,
+                sequence: None,
+                timestamp_us: None,
+                score: answer.score,
+                threshold: answer.threshold,
+                state: cleared,
+                rung: answer.rung,
+                is_in_time: true,
+                latency_us: 0,
+                read_ns: 0,
+                age_us: answer.age_us,
+            }),
+            Alert::Range(RangeAlert {
+                sensor,
+                state: cleared,
+                sequence: None,
+                timestamp_us: None,
+                excess,
+                value: None,
+            }),
+            Alert::Silent {
+                sensor,
+                state: cleared,
+                silent_us: None,
+            },
+        ];
+        let stood = standing.into_iter().zip(alerts);
+        stood
+            .filter(|(state, _)| *state == AlertState::Raised)
+            .for_each(|(_, alert)| self.say_alert(alert));
+    }
+
+    /// The state of an alert of `sensor`.
+    pub fn alert_state_of(&self, sensor: SensorId, kind: AlertKind) -> AlertState {
+        let state = self.sensors.get(sensor);
+        match kind {
+            AlertKind::Anomaly => state.alerts.state(),
+            AlertKind::Range => state.range.state(),
+            AlertKind::Silent => state.silent,
+            AlertKind::Link | AlertKind::Model => AlertState::Cleared,
+        }
+    }
+
+    /// Whether the link's alert stands.
+    pub fn is_link_raised(&self) -> bool {
+        self.link.is_raised()
+    }
+
+    pub(super) fn say_alert(&mut self, alert: Alert) {
+        if alert.state() == AlertState::Raised {
+            self.counters.count_alert(alert.kind());
+        }
+        self.say(Output::Alert(alert));
+    }
+}
