@@ -9,6 +9,7 @@
 //!
 //! Linux only; no C library is needed.
 
+mod atomic_file;
 mod board;
 mod clock;
 mod fd;
@@ -24,6 +25,7 @@ mod settings;
 mod usage;
 mod watchdog;
 
+pub use atomic_file::{replace_file, sync_folder_of};
 pub use board::{
     Board, Core, GpioChip, Identity, Kernel, LineErrors, Memory, SerialPort, Storage,
     WatchdogState, is_clock_synchronised, storage_of,
