@@ -19,6 +19,8 @@ const READ_BYTES: usize = 64 * 1024;
 /// Where a recording's clock starts: far enough from 0 that times may be
 /// subtracted. Microseconds.
 const START_US: u64 = 1_000_000_000;
+/// How long a recording that repeats and holds nothing is left alone.
+const EMPTY_PAUSE: Duration = Duration::from_secs(1);
 /// The longest gap in a recording that is kept; a day, microseconds.
 const GAP_MAX_US: u64 = 86_400_000_000;
 
@@ -28,6 +30,10 @@ pub(super) struct FileFeed {
     decoder: StreamDecoder,
     clock: RecordingClock,
     file: Option<File>,
+    /// It was opened before: the link is up, through all repetitions.
+    is_up: bool,
+    /// Nothing has been read since it was opened.
+    is_empty: bool,
     buffer: Box<[u8]>,
     /// What is unread of `buffer`.
     unread: std::ops::Range<usize>,
@@ -41,6 +47,8 @@ impl FileFeed {
             decoder,
             clock: RecordingClock::new((period_ms * 1e3) as u64),
             file: None,
+            is_up: false,
+            is_empty: true,
             buffer: vec![0; READ_BYTES].into(),
             unread: 0..0,
             is_over: false,
@@ -48,20 +56,28 @@ impl FileFeed {
     }
 
     /// Opens the file, or reads on, or notes its end.
-    fn read(&mut self, hot_path: &mut HotPath) -> io::Result<()> {
+    fn read(&mut self, hot_path: &mut HotPath, shutdown: &Shutdown) -> io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
             closed => {
-                hot_path.handle_link_up();
+                if !std::mem::replace(&mut self.is_up, true) {
+                    hot_path.handle_link_up();
+                }
                 self.decoder.handle_link_up();
+                self.is_empty = true;
                 closed.insert(File::open(&self.link.path)?)
             }
         };
         let len = file.read(&mut self.buffer)?;
         self.unread = 0..len;
-        if len == 0 {
-            self.file = None;
-            self.is_over = !self.link.repeat;
+        if len > 0 {
+            self.is_empty = false;
+            return Ok(());
+        }
+        self.file = None;
+        self.is_over = !self.link.repeat;
+        if self.is_empty && self.link.repeat {
+            sleep(EMPTY_PAUSE, shutdown, hot_path);
         }
         Ok(())
     }
@@ -102,7 +118,7 @@ impl Feed for FileFeed {
             return Fed::Ended;
         }
         if self.unread.is_empty()
-            && let Err(error) = self.read(hot_path)
+            && let Err(error) = self.read(hot_path, shutdown)
         {
             let path = self.link.path.display();
             hot_path.handle_link_down(&format!("reading {path}: {error}"));
