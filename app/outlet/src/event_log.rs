@@ -1,13 +1,21 @@
-//! The local event log: JSON lines, synced, rotated.
+//! A local log: JSON lines, synced, rotated.
 //!
 //! `events.jsonl` grows to a bound, becomes `events.jsonl.1`, which becomes
 //! `.2` and so on; the oldest goes. Alerts are rare and must survive a power
-//! cut, so each line is synced before the next. A torn last line, left by a
-//! cut in the middle of a write, is closed with a newline on the next open.
+//! cut, so each line is synced before the next, and the folder with the first
+//! line of a file. A torn last line, left by a cut in the middle of a write, is
+//! closed with a newline on the next open.
+//!
+//! A line is written once it is in the file that the path names. A disk that
+//! failed may have another in its place by the next line, and somebody may have
+//! moved or removed the file meanwhile: so nothing that failed is kept open, and
+//! the path is looked at before and after each line.
 
+use crate::folder;
 use anyhow::Context;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A log. A file that cannot be opened, as on a disk that turned read-only, is
@@ -16,7 +24,6 @@ use std::path::{Path, PathBuf};
 pub struct EventLog {
     path: PathBuf,
     file: Option<File>,
-    bytes: u64,
     bytes_max: u64,
     files_max: usize,
 }
@@ -28,29 +35,9 @@ impl EventLog {
         Self {
             path: path.to_owned(),
             file: None,
-            bytes: 0,
             bytes_max,
             files_max,
         }
-    }
-
-    /// Opens or creates the file, unless that is done.
-    ///
-    /// # Errors
-    /// The operation and the path that failed.
-    pub fn open(&mut self) -> anyhow::Result<&mut File> {
-        if self.file.is_none() {
-            let folder = self.path.parent().filter(|f| !f.as_os_str().is_empty());
-            if let Some(folder) = folder {
-                fs::create_dir_all(folder)
-                    .with_context(|| format!("creating the folder {}", folder.display()))?;
-            }
-            let opening = || format!("opening the event log {}", self.path.display());
-            let (file, bytes) = open_for_append(&self.path).with_context(opening)?;
-            self.file = Some(file);
-            self.bytes = bytes;
-        }
-        Ok(self.file.as_mut().expect("it was opened above"))
     }
 
     /// Appends one line and syncs it.
@@ -58,35 +45,95 @@ impl EventLog {
     /// # Errors
     /// The operation and the path that failed; the next append tries again.
     pub fn append(&mut self, line: &[u8]) -> anyhow::Result<()> {
-        let mut bytes = line.to_vec();
-        bytes.push(b'\n');
-        self.open()?;
-        if self.bytes > 0 && self.bytes + bytes.len() as u64 > self.bytes_max {
-            self.rotate()
-                .with_context(|| format!("rotating {}", self.path.display()))?;
+        let line = [line, b"\n"].concat();
+        let appended = self.append_whole(&line);
+        if appended.is_err() {
+            // What failed once may fail for ever: the disk may be gone.
+            self.file = None;
         }
-        let appending = format!("appending to {}", self.path.display());
-        let before = self.bytes;
-        let file = self.open()?;
-        let written = file.write_all(&bytes);
-        if written.is_err() {
-            // Part of the line may be there: what follows must not join it.
-            file.set_len(before).ok();
-        }
-        written.with_context(|| appending.clone())?;
-        let synced = file.sync_data();
-        self.bytes += bytes.len() as u64;
-        synced.context(appending)
+        appended
     }
 
-    fn rotate(&mut self) -> io::Result<()> {
-        for n in (1..self.files_max).rev() {
-            rename_if_there(&self.rotated(n), &self.rotated(n + 1))?;
+    fn append_whole(&mut self, line: &[u8]) -> anyhow::Result<()> {
+        self.close_if_replaced();
+        self.open()?;
+        let len = self.len().unwrap_or(0);
+        if len > 0 && len + line.len() as u64 > self.bytes_max {
+            self.rotate()?;
         }
-        rename_if_there(&self.path, &self.rotated(1))?;
-        self.file = None;
-        self.bytes = 0;
+        let appending = format!("appending to {}", self.path.display());
+        match self.write(line) {
+            // The system's limit on the size of files, below ours.
+            Err(error) if error.kind() == ErrorKind::FileTooLarge && len > 0 => {
+                self.rotate()?;
+                self.write(line)
+            }
+            written => written,
+        }
+        .context(appending.clone())?;
+        // It went between the look and the write, and the line with it.
+        if self.close_if_replaced() {
+            self.open()?;
+            self.write(line).context(appending)?;
+        }
         Ok(())
+    }
+
+    /// Closes the file if the path names another by now, or none.
+    fn close_if_replaced(&mut self) -> bool {
+        let is_replaced = self.file.is_some() && self.len().is_none();
+        if is_replaced {
+            let path = self.path.display();
+            tracing::warn!("{path} is not where it was: it is begun anew");
+            self.file = None;
+        }
+        is_replaced
+    }
+
+    /// The length of the open file; None if the path names another, or none.
+    fn len(&self) -> Option<u64> {
+        let identity = |metadata: &Metadata| (metadata.dev(), metadata.ino());
+        let open = self.file.as_ref()?.metadata().ok()?;
+        let named = fs::metadata(&self.path).ok()?;
+        (identity(&open) == identity(&named)).then_some(named.len())
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        let file = self.file.as_mut().ok_or(ErrorKind::NotFound)?;
+        let before = file.metadata()?.len();
+        file.write_all(line).inspect_err(|_| {
+            // Part of the line may be there: what follows must not join it.
+            file.set_len(before).ok();
+        })?;
+        file.sync_data()
+    }
+
+    /// Opens or creates the file, unless that is done.
+    fn open(&mut self) -> anyhow::Result<()> {
+        if self.file.is_some() {
+            return Ok(());
+        }
+        let folder = folder::of(&self.path);
+        folder::make(folder)
+            .with_context(|| format!("creating the folder {}", folder.display()))?;
+        let file = open_for_append(&self.path)
+            .with_context(|| format!("opening the log {}", self.path.display()))?;
+        folder::sync(folder).with_context(|| format!("syncing {}", folder.display()))?;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Moves the files on by one, and begins another.
+    fn rotate(&mut self) -> anyhow::Result<()> {
+        let rename = || {
+            for n in (1..self.files_max).rev() {
+                rename_if_there(&self.rotated(n), &self.rotated(n + 1))?;
+            }
+            rename_if_there(&self.path, &self.rotated(1))
+        };
+        rename().with_context(|| format!("rotating {}", self.path.display()))?;
+        self.file = None;
+        self.open()
     }
 
     fn rotated(&self, n: usize) -> PathBuf {
@@ -96,28 +143,26 @@ impl EventLog {
     }
 }
 
-fn open_for_append(path: &Path) -> io::Result<(File, u64)> {
+fn open_for_append(path: &Path) -> io::Result<File> {
     let mut file = OpenOptions::new()
         .create(true)
         .read(true)
         .append(true)
         .open(path)?;
-    let mut bytes = file.metadata()?.len();
-    if bytes > 0 {
+    if file.metadata()?.len() > 0 {
         file.seek(SeekFrom::End(-1))?;
         let mut last = [0];
         file.read_exact(&mut last)?;
         if last != *b"\n" {
             file.write_all(b"\n")?;
-            bytes += 1;
         }
     }
-    Ok((file, bytes))
+    Ok(file)
 }
 
 fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
     match fs::rename(from, to) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod alert_text;
 pub mod event_log;
+mod folder;
 pub mod line_writer;
 pub mod mqtt;
 pub mod node_commands;
