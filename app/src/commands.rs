@@ -16,9 +16,10 @@ use crate::logging::tell;
 use crate::summary::Summary;
 use anyhow::{Context, ensure};
 use hark_threads::shutdown::{self, Shutdown};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -51,6 +52,15 @@ pub fn dispatch(cli: Cli) -> ExitCode {
             tell(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Makes a write beyond the system's limit on the size of files an error of that
+/// write (EFBIG), in place of the end of the process (SIGXFSZ).
+pub fn outlive_file_limits() {
+    // Whether it came does not matter: the write says so, too.
+    if let Err(error) = signal_hook::flag::register(SIGXFSZ, Arc::default()) {
+        tracing::warn!("a file that reaches RLIMIT_FSIZE ends hark: {error}");
     }
 }
 

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Logging::direct()
     };
     hark_threads::panics::install_hook(hark::logging::tell_panic);
+    hark::commands::outlive_file_limits();
     let code = hark::commands::dispatch(cli);
     logging.finish();
     code
