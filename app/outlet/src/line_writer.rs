@@ -15,8 +15,13 @@ use hark_threads::{Shutdown, Stage, Threads};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
+
+/// How often an output that failed is told what it missed, while nothing else is
+/// left for it: what it lost is known once it works again, and not first with the
+/// next line, which may be a long time in coming.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 /// How much may wait for one output.
 #[derive(Clone, Copy, Debug)]
@@ -264,25 +269,41 @@ struct Output<W> {
 
 impl<W: FnMut(Entry<'_>) -> anyhow::Result<()>> Output<W> {
     fn run(&mut self, messages: &Receiver<Message>) {
-        while let Ok(Message::Line {
-            line,
-            left_out_before,
-        }) = messages.recv()
-        {
-            self.untold += left_out_before;
-            // What does not take the word of what is missing takes no line.
-            if self.tell() && self.write(Entry::Line(&line)) {
-                self.ledger.written.fetch_add(1, Ordering::Relaxed);
-            } else {
-                self.untold += 1;
-                self.ledger.lost.fetch_add(1, Ordering::Relaxed);
+        loop {
+            match self.next(messages) {
+                Ok(Message::Line {
+                    line,
+                    left_out_before,
+                }) => self.handle_line(&line, left_out_before),
+                Err(RecvTimeoutError::Timeout) => drop(self.tell()),
+                Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.ledger.release(line.len());
-            // A gap at the end is told now: the next line may be long in coming.
-            if !self.is_failing && self.ledger.lines.load(Ordering::Relaxed) == 0 {
-                self.untold += self.ledger.left_out.swap(0, Ordering::Relaxed);
-                self.tell();
-            }
+        }
+        // The last that can be said.
+        self.tell();
+    }
+
+    fn next(&self, messages: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
+        if self.untold > 0 {
+            return messages.recv_timeout(TELL_AGAIN);
+        }
+        messages.recv().map_err(|_| RecvTimeoutError::Disconnected)
+    }
+
+    fn handle_line(&mut self, line: &[u8], left_out_before: u64) {
+        self.untold += left_out_before;
+        // What does not take the word of what is missing takes no line.
+        if self.tell() && self.write(Entry::Line(line)) {
+            self.ledger.written.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.untold += 1;
+            self.ledger.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        self.ledger.release(line.len());
+        // A gap at the end is told now: the next line may be long in coming.
+        if !self.is_failing && self.ledger.lines.load(Ordering::Relaxed) == 0 {
+            self.untold += self.ledger.left_out.swap(0, Ordering::Relaxed);
+            self.tell();
         }
     }
 
