@@ -23,7 +23,7 @@ use hark_serve::report::{self, Event, Reporter, Reports, SensorVerdict};
 use hark_serve::shift::{Ended, Served, Shard};
 use hark_threads::{Outcome, Shutdown, Stage, Threads};
 use hdrhistogram::Histogram;
-use start::{Start, device_name, open_log, open_rungs, publisher_settings, publishes_itself};
+use start::{Start, device_name, open_logs, open_rungs, publisher_settings, publishes_itself};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -368,8 +368,10 @@ fn start_outputs(
     mqtt: Option<(Outbox, String)>,
     reports: Reports,
 ) -> anyhow::Result<Outputs> {
+    let [log, alert_log] = open_logs(start.config);
     let settings = OutputSettings {
-        log: open_log(start.config),
+        log,
+        alert_log,
         mqtt,
         stdout: shown.stdout,
         waits_for_reader: shown.waits_for_reader,

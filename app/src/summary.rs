@@ -344,6 +344,7 @@ impl fmt::Display for Summary {
         let outputs = &self.outputs;
         let lost = [
             ("event log", outputs.events_lost),
+            ("alert log", outputs.alert_log_lost),
             ("standard output", outputs.stdout_lost),
             ("standard error", outputs.stderr_lost),
         ];

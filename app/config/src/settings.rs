@@ -134,6 +134,9 @@ impl BrokerConfig {
 pub struct EventsConfig {
     /// Within `data_dir`; none: no log.
     pub file: Option<PathBuf>,
+    /// Of alerts alone, which nothing else can crowd out; within `data_dir`; none:
+    /// no such log. Not the same as `file`.
+    pub alerts_file: Option<PathBuf>,
     /// The file is rotated at this size, in bytes: 4096 to 1 GiB.
     pub bytes_max: u64,
     /// Rotated files that are kept: 1 to 1000.
@@ -142,11 +145,16 @@ pub struct EventsConfig {
 
 impl EventsConfig {
     pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
-        Self {
+        let events = Self {
             file: section.text_or_none("file").map(PathBuf::from),
+            alerts_file: section.text_or_none("alerts_file").map(PathBuf::from),
             bytes_max: section.integer("bytes_max", 4096..=1 << 30),
             files_max: section.integer("files_max", 1..=1000),
+        };
+        if events.file.is_some() && events.file == events.alerts_file {
+            section.wrong("alerts_file", "must be another file than `file`");
         }
+        events
     }
 }
 

@@ -29,10 +29,16 @@ const ROOM: Room = Room {
 /// disk, and less than the publisher takes for its goodbye.
 const GOODBYE: Duration = Duration::from_millis(700);
 
+/// What people call the logs.
+const EVENT_LOG: &str = "event log";
+const ALERT_LOG: &str = "alert log";
+
 /// Where reports go.
 pub struct OutputSettings {
-    /// The local log, if there is one.
+    /// The local log of everything, if there is one.
     pub log: Option<EventLog>,
+    /// The local log of alerts alone, which no other event can crowd out.
+    pub alert_log: Option<EventLog>,
     /// The publisher's outbox and the topic root `<root>/<device>`, if there
     /// is a publisher.
     pub mqtt: Option<(Outbox, String)>,
@@ -68,6 +74,7 @@ pub struct Outputs {
 #[derive(Default)]
 struct Writers {
     log: Option<LineWriter>,
+    alert_log: Option<LineWriter>,
     stdout: Option<LineWriter>,
     waits_for_reader: bool,
 }
@@ -90,13 +97,18 @@ impl Outputs {
     ) -> std::io::Result<Self> {
         let OutputSettings {
             log,
+            alert_log,
             mqtt,
             stdout,
             waits_for_reader,
             progress,
         } = settings;
-        let log = log.map(|log| LineWriter::start(threads, "event log", ROOM, log_entries(log)));
-        let log = log.transpose()?;
+        let start_log = |name, log: Option<EventLog>| {
+            log.map(|log| LineWriter::start(threads, name, ROOM, log_entries(name, log)))
+                .transpose()
+        };
+        let log = start_log(EVENT_LOG, log)?;
+        let alert_log = start_log(ALERT_LOG, alert_log)?;
         let is_wanted = stdout != Stdout::Silent;
         let printed =
             is_wanted.then(|| LineWriter::start(threads, "standard output", ROOM, print_entries()));
@@ -111,7 +123,8 @@ impl Outputs {
             })
         };
         let mut fan = Fan {
-            log: output("event log", &log, false),
+            log: output(EVENT_LOG, &log, false),
+            alert_log: output(ALERT_LOG, &alert_log, false),
             printed: output("standard output", &printed, waits_for_reader),
             stdout,
             mqtt,
@@ -123,6 +136,7 @@ impl Outputs {
             dropped,
             writers: Writers {
                 log,
+                alert_log,
                 stdout: printed,
                 waits_for_reader,
             },
@@ -153,10 +167,11 @@ impl LastLines {
     pub fn finish(self) -> OutputCounts {
         let Writers {
             log,
+            alert_log,
             stdout,
             waits_for_reader,
         } = self.writers;
-        for writer in [&log, &stdout].into_iter().flatten() {
+        for writer in [&log, &alert_log, &stdout].into_iter().flatten() {
             writer.end();
         }
         let until = Instant::now() + GOODBYE;
@@ -165,10 +180,13 @@ impl LastLines {
             writer.map_or_else(LineCounts::default, |writer| writer.finish(within))
         };
         let log = finish(log, Some(left()));
+        let alert_log = finish(alert_log, Some(left()));
         let stdout = finish(stdout, (!waits_for_reader).then(left));
         OutputCounts {
             events_logged: log.written,
             events_lost: log.lost,
+            alert_log_written: alert_log.written,
+            alert_log_lost: alert_log.lost,
             stdout_written: stdout.written,
             stdout_lost: stdout.lost,
             alerts_unreported: self.dropped.alerts(),
@@ -186,6 +204,10 @@ pub struct OutputCounts {
     pub events_logged: u64,
     /// Not written, because the log failed or stood still.
     pub events_lost: u64,
+    /// Alerts written to the log that holds nothing else.
+    pub alert_log_written: u64,
+    /// Alerts not written there.
+    pub alert_log_lost: u64,
     /// Alerts that standard output took.
     pub stdout_written: u64,
     /// Alerts that it did not take.
@@ -210,6 +232,7 @@ pub struct OutputCounts {
 /// The output thread's own part: hands each report to every output.
 struct Fan {
     log: Option<Output>,
+    alert_log: Option<Output>,
     printed: Option<Output>,
     stdout: Stdout,
     mqtt: Option<(Outbox, String)>,
@@ -265,6 +288,9 @@ impl Fan {
             };
             log.post(line.clone(), rank);
         }
+        if let (Some(log), Event::Alert(_)) = (&mut self.alert_log, event) {
+            log.post(line.clone(), Rank::Alert);
+        }
         if let (Some(printed), Event::Alert(alert)) = (&mut self.printed, event) {
             let line = match self.stdout {
                 Stdout::Text | Stdout::Silent => alert_text::line(alert).into_bytes(),
@@ -288,16 +314,18 @@ impl Output {
     }
 }
 
-/// Writes to the log; runs on its thread.
-fn log_entries(mut log: EventLog) -> impl FnMut(Entry<'_>) -> anyhow::Result<()> {
+/// Writes to the log that people call `output`; runs on its thread.
+fn log_entries(
+    output: &'static str,
+    mut log: EventLog,
+) -> impl FnMut(Entry<'_>) -> anyhow::Result<()> {
     move |entry| match entry {
         Entry::Line(line) => log.append(line),
         Entry::LeftOut(count) => {
             let time = Some(now());
-            let output = "event log";
             let event = &Event::LeftOut { output, count };
             log.append(&json(&Line { time, event }))?;
-            tracing::warn!("{output}: {count} events were left out; it takes them again");
+            tracing::warn!("{output}: {count} lines were left out; it takes them again");
             Ok(())
         }
     }
@@ -341,7 +369,7 @@ mod tests {
     fn what_the_log_did_not_take_stands_in_it_as_an_event() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.jsonl");
-        let mut write = log_entries(EventLog::new(&path, 1000, 1));
+        let mut write = log_entries(EVENT_LOG, EventLog::new(&path, 1000, 1));
         write(Entry::Line(b"{}")).unwrap();
         write(Entry::LeftOut(3)).unwrap();
         let log = std::fs::read_to_string(&path).unwrap();

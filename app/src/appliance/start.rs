@@ -20,6 +20,7 @@ use hark_threads::progress::Progress;
 use hark_threads::{Outcome, Shutdown, Stage, Threads};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
@@ -329,10 +330,17 @@ pub(super) fn publisher_settings(
     }))
 }
 
-/// The event log, if there is to be one. It is opened by the thread that writes
-/// it: a disk that hangs or cannot be written costs the log and not the verdicts.
-pub(super) fn open_log(config: &Config) -> Option<EventLog> {
-    let path = config.device.data_dir.join(config.events.file.as_ref()?);
+/// The logs of everything and of alerts alone, if there are to be any. They are
+/// opened by the threads that write them: a disk that hangs or cannot be written
+/// costs the logs and not the verdicts.
+pub(super) fn open_logs(config: &Config) -> [Option<EventLog>; 2] {
     let events = &config.events;
-    Some(EventLog::new(&path, events.bytes_max, events.files_max))
+    let open = |path: PathBuf| EventLog::new(&path, events.bytes_max, events.files_max);
+    log_paths(config).map(|path| path.map(open))
+}
+
+fn log_paths(config: &Config) -> [Option<PathBuf>; 2] {
+    let events = &config.events;
+    let in_data_dir = |file: &PathBuf| config.device.data_dir.join(file);
+    [&events.file, &events.alerts_file].map(|file| file.as_ref().map(in_data_dir))
 }

@@ -132,6 +132,7 @@ fn adapt(config: &mut Config, args: &ReplayArgs) -> anyhow::Result<()> {
     config.mqtt.enabled = false;
     config.broker.embedded = false;
     config.events.file = None;
+    config.events.alerts_file = None;
     config
         .sources
         .retain(|source| matches!(source.link, Link::File(_)));
