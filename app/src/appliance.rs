@@ -12,6 +12,7 @@ use crate::summary::Summary;
 use anyhow::Context;
 use hark_config::Config;
 use hark_hal::Clock;
+use hark_outlet::data_dir::DataDir;
 use hark_outlet::line_writer::LineCounts;
 use hark_outlet::mqtt::{Broker, Outbox, PublisherSettings};
 use hark_outlet::outputs::{OutputCounts, OutputSettings, Outputs, Stdout};
@@ -23,7 +24,9 @@ use hark_serve::report::{self, Event, Reporter, Reports, SensorVerdict};
 use hark_serve::shift::{Ended, Served, Shard};
 use hark_threads::{Outcome, Shutdown, Stage, Threads};
 use hdrhistogram::Histogram;
-use start::{Start, device_name, open_logs, open_rungs, publisher_settings, publishes_itself};
+use start::{
+    Start, device_name, hold_data_dir, open_logs, open_rungs, publisher_settings, publishes_itself,
+};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -54,6 +57,8 @@ pub struct Presentation {
     pub fault: Option<Injection>,
     /// What is done to a serving thread, for tests.
     pub stall: Option<Stall>,
+    /// Whether the logs of an earlier run give way to its own.
+    pub replaces_logs: bool,
     /// Whether the configured outputs and watchdogs are driven: by the appliance
     /// in its place, and not by a replay of what it heard.
     pub drives_board: bool,
@@ -81,6 +86,8 @@ pub struct Appliance {
     outbox: Option<Outbox>,
     /// What the supervisor returns.
     board: Option<Outcome<Board>>,
+    /// Until all of it has stopped.
+    _data_dir: Option<DataDir>,
 }
 
 /// What is opened before the first thread starts, for it may be wrong.
@@ -114,11 +121,12 @@ impl Appliance {
         presentation: Presentation,
         make_feed: &mut MakeFeed<'_>,
     ) -> anyhow::Result<Self> {
+        let data_dir = hold_data_dir(config, presentation.replaces_logs)?;
         if config.broker.embedded {
             crate::broker::start(config.broker.listen, config.mqtt.protocol)?;
         }
         let threads = Threads::new();
-        let started = Self::start_on(&threads, config, presentation, make_feed);
+        let started = Self::start_on(&threads, config, presentation, make_feed, data_dir);
         if started.is_err() {
             // Those that were started hold on to one another.
             threads.stop(Stage::Publish, Instant::now() + STOP_BY);
@@ -131,6 +139,7 @@ impl Appliance {
         config: &Config,
         presentation: Presentation,
         make_feed: &mut MakeFeed<'_>,
+        data_dir: Option<DataDir>,
     ) -> anyhow::Result<Self> {
         let device = device_name(config)?;
         let rungs = open_rungs(config, presentation.fault.as_ref())?;
@@ -179,6 +188,7 @@ impl Appliance {
             verdicts,
             outbox,
             board,
+            _data_dir: data_dir,
         })
     }
 

@@ -4,6 +4,7 @@
 //! the verdicts; [`mqtt`] carries status, alerts and an operator's requests.
 
 pub mod alert_text;
+pub mod data_dir;
 pub mod event_log;
 mod folder;
 pub mod line_writer;

@@ -7,6 +7,7 @@ use anyhow::Context;
 use hark_config::{BrokerAddress, Config, Link, SourceConfig, check_level};
 use hark_hal::{Clock, Realtime, ServiceManager};
 use hark_keeper::keep;
+use hark_outlet::data_dir::DataDir;
 use hark_outlet::event_log::EventLog;
 use hark_outlet::mqtt::{self, Broker, Outbox, PublisherSettings};
 use hark_outlet::node_commands::NodeCommands;
@@ -328,6 +329,26 @@ pub(super) fn publisher_settings(
         stopped: status("stopped"),
         commands: NodeCommands::new(format!("{}/{device}", config.mqtt.root), requests),
     }))
+}
+
+/// Holds the folder of the logs, if there are to be any, against another hark.
+/// Those that an earlier one left there give way if `replaces_logs`.
+pub(super) fn hold_data_dir(
+    config: &Config,
+    replaces_logs: bool,
+) -> anyhow::Result<Option<DataDir>> {
+    let paths: Vec<PathBuf> = log_paths(config).into_iter().flatten().collect();
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    let held = DataDir::hold(&config.device.data_dir)?;
+    if replaces_logs {
+        // One that stays is written on.
+        paths.iter().for_each(|path| {
+            std::fs::remove_file(path).ok();
+        });
+    }
+    Ok(Some(held))
 }
 
 /// The logs of everything and of alerts alone, if there are to be any. They are

@@ -84,7 +84,6 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let mut config = config(args, pty.path(), listen)?;
     let injector = Injector::new(args, &mut config, &folder.0)?;
     let log = args.data_dir.join("events.jsonl");
-    std::fs::remove_file(&log).ok();
     let board = Scoreboard::default();
     let appliance = Appliance::start(&config, presentation(args, &board, &injector))?;
     introduce(pty.path(), listen);
@@ -112,6 +111,7 @@ fn presentation(args: &DemoArgs, board: &Scoreboard, injector: &Option<Injector>
         },
         on_verdict: Some(Box::new(move |report| board.note(report))),
         waits_for_reader: false,
+        replaces_logs: true,
         fault: injector.as_ref().map(|injector| injector.injection.clone()),
         ..Presentation::default()
     }

@@ -266,6 +266,46 @@ fn an_empty_recording_that_repeats_floods_nothing() -> Result<()> {
 }
 
 #[test]
+fn a_second_hark_on_one_data_dir_is_refused() -> Result<()> {
+    let mut scene = Scene::new("")?;
+    let mut hark = scene.run()?;
+    hark.wait_for_link("line")?;
+    let other =
+        Site::new("[[sources]]\nname = \"m\"\nkind = \"mqtt\"\ntopics = [\"s/{sensor}\"]\n")?;
+    let data = scene.site.path().join("data");
+    let variable = [("HARK_DEVICE__DATA_DIR", data.to_str().context("UTF-8")?)];
+    let run = ["run", "--config", "hark.toml", "--json"];
+    let refused = other.start_with(&run, &variable)?.wait()?;
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
+    let said = &refused.stderr;
+    ensure!(
+        said.contains("another hark") && said.contains("data_dir"),
+        "{said}"
+    );
+    // It keeps its own through a reload, and leaves it at its end.
+    hark.signal("HUP")?;
+    hark.wait_for_stderr("serving by the new configuration")?;
+    hark.terminate()?.summary()?;
+    let after = other.start_with(&run, &variable)?;
+    after.wait_for_stderr("broker")?;
+    drop(after);
+    check_demo(&other)
+}
+
+/// A demo replaces the log of the one before, and not of one that runs.
+fn check_demo(site: &Site) -> Result<()> {
+    let demo = ["demo", "--data-dir", "data", "--json"];
+    let first = site.start(&demo)?;
+    first.wait_for_event("the start", |event| event["event"] == "started")?;
+    let second = site
+        .start(&["demo", "--data-dir", "data", "--for", "1s"])?
+        .wait()?;
+    assert_eq!(second.status.code(), Some(1), "{}", second.stderr);
+    ensure!(!first.events().is_empty(), "its log is gone");
+    Ok(())
+}
+
+#[test]
 fn the_folders_of_new_files_are_synced() -> Result<()> {
     let mut scene = Scene::new("[events]\nbytes_max = 4096\n")?;
     let trace = scene.site.path().join("trace");
