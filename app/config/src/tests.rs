@@ -395,3 +395,34 @@ fn baud_place() -> String {
         + 1;
     format!("base.toml (compiled in):{line}:8")
 }
+
+/// After how many milliseconds a sensor is silent, and a link told.
+fn check_alert_times(source: &str, period_ms: f64, expected: (u64, u64)) {
+    let text = format!("[[sources]]\nname = \"a\"\n{source}");
+    let config = Config::of_text(&text).unwrap();
+    let policy = config.sources[0].alerts.policy(period_ms);
+    let times = (policy.silent_after_us / 1000, policy.link_down_us / 1000);
+    assert_eq!(times, expected, "{source}");
+    assert!(policy.watches_range);
+}
+
+#[test]
+fn a_sensor_is_silent_after_ten_periods_and_five_seconds_at_least() {
+    let serial = "kind = \"serial\"\nport = \"/dev/ttyUSB0\"\n";
+    check_alert_times(serial, 100.0, (5_000, 10_000));
+    check_alert_times(serial, 60_000.0, (600_000, 10_000));
+    let set = format!("{serial}silent_after_ms = 700\nlink_down_ms = 0\n");
+    check_alert_times(&set, 60_000.0, (700, 0));
+    check_alert_times(
+        &format!("{serial}silent_after_ms = 0\n"),
+        100.0,
+        (0, 10_000),
+    );
+    let file = "kind = \"file\"\npath = \"a.csv\"\n";
+    check_alert_times(file, 100.0, (0, 10_000));
+    check_alert_times(
+        &format!("{file}silent_after_ms = 700\n"),
+        100.0,
+        (700, 10_000),
+    );
+}

@@ -108,6 +108,11 @@ impl SourceConfig {
             Kind::Mqtt => read_mqtt(section),
             Kind::File => read_file(section),
         };
+        let mut alerts = common.alerts;
+        // A recording has gaps of its own.
+        if let Kind::File = kind {
+            alerts.silent_after_ms.get_or_insert(0);
+        }
         Some(Self {
             name,
             model: common.model,
@@ -115,7 +120,7 @@ impl SourceConfig {
             priority: common.priority,
             readings_per_second_max: common.readings_per_second_max,
             payload_bytes_max: common.payload_bytes_max,
-            alerts: common.alerts,
+            alerts,
             mapping: common.mapping,
             sensor,
             format,

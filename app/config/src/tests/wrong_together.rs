@@ -139,7 +139,7 @@ fn a_wrong_default_is_reported_once_where_it_is() {
     check(
         "[defaults.file]\nname = 'x'\n",
         &[
-            "gateway.toml:2:1: defaults.file.name: unknown key `name` in [defaults.file]; known: model, clock, priority, readings_per_second_max, payload_bytes_max, mapping, path, speed, period_ms, repeat, sensor, format",
+            "gateway.toml:2:1: defaults.file.name: unknown key `name` in [defaults.file]; known: model, clock, priority, readings_per_second_max, payload_bytes_max, silent_after_ms, link_down_ms, range_alerts, mapping, path, speed, period_ms, repeat, sensor, format",
         ],
     );
 }
