@@ -5,6 +5,7 @@
 //! Stopping goes downstream: sources, then the outputs that they feed, then
 //! the publisher, so that nothing accepted is left behind.
 
+mod standing;
 mod start;
 
 use crate::board::Board;
@@ -16,6 +17,7 @@ use hark_outlet::data_dir::DataDir;
 use hark_outlet::line_writer::LineCounts;
 use hark_outlet::mqtt::{Broker, Outbox, PublisherSettings};
 use hark_outlet::outputs::{OutputCounts, OutputSettings, Outputs, Stdout};
+use hark_outlet::standing::Journal;
 use hark_outlet::verdicts::{self, OnVerdict, VerdictSettings, Verdicts};
 use hark_serve::Feed;
 use hark_serve::fault::{Injection, Stall};
@@ -84,6 +86,8 @@ pub struct Appliance {
     verdicts: Option<Verdicts>,
     /// What the publisher publishes.
     outbox: Option<Outbox>,
+    /// Where alerts are kept for the next start.
+    journal: Journal,
     /// What the supervisor returns.
     board: Option<Outcome<Board>>,
     /// Until all of it has stopped.
@@ -159,13 +163,24 @@ impl Appliance {
             keeper_progress: Arc::default(),
             outputs_progress: Arc::default(),
         };
-        let (opened, shown) = open(&start, presentation, make_feed)?;
+        let (mut opened, shown) = open(&start, presentation, make_feed)?;
+        let (journal, carried) = start
+            .open_journal()
+            .context("starting the thread of standing alerts")?;
+        let over = start.reconcile(&carried, &opened.root, &mut opened.shards);
         // What can fail from here on is the system, which gives no thread: then
         // the watchdog is right to bite.
-        let outbox = opened.publisher.map(|settings| start.publish(settings));
-        let outbox = outbox.transpose()?;
-        let mqtt = outbox.clone().map(|outbox| (outbox, opened.root));
-        let outputs = start_outputs(&start, shown, mqtt, reports)?;
+        let publisher = opened.publisher;
+        let publish = |settings| start.publish(settings, journal.clone(), &carried);
+        let outbox = publisher.map(publish).transpose()?;
+        let way_out = standing::WayOut {
+            root: opened.root,
+            outbox: outbox.clone(),
+            journal: journal.clone(),
+        };
+        way_out.tell_states(&opened.shards);
+        way_out.tell_over(over, &reporter);
+        let outputs = start_outputs(&start, shown, way_out, reports)?;
         let verdicts = opened
             .verdicts
             .map(|to| verdicts::hand_out(threads, to, verdicts));
@@ -187,6 +202,7 @@ impl Appliance {
             outputs,
             verdicts,
             outbox,
+            journal,
             board,
             _data_dir: data_dir,
         })
@@ -283,6 +299,9 @@ impl Appliance {
     fn stop_outputs(&mut self, until: Instant) -> OutputCounts {
         let waits_for_reader = self.outputs.waits_for_reader();
         let last_lines = self.outputs.stop();
+        if self.outbox.is_none() {
+            self.journal.end();
+        }
         // The publisher says goodbye while the others write their last lines.
         self.threads.request(Stage::Publish);
         let mut counts = last_lines.finish();
@@ -295,6 +314,7 @@ impl Appliance {
         self.threads.stop(Stage::Publish, until);
         let outbox = self.outbox.as_ref().map(Outbox::counts);
         counts.mqtt = outbox.unwrap_or_default();
+        counts.alerts_unsaved = self.journal.unsaved();
         let LineCounts { written, lost } = crate::logging::counts();
         (counts.stderr_written, counts.stderr_lost) = (written, lost);
         counts
@@ -375,14 +395,16 @@ fn open(
 fn start_outputs(
     start: &Start<'_>,
     shown: Shown,
-    mqtt: Option<(Outbox, String)>,
+    way_out: standing::WayOut,
     reports: Reports,
 ) -> anyhow::Result<Outputs> {
     let [log, alert_log] = open_logs(start.config);
     let settings = OutputSettings {
         log,
         alert_log,
-        mqtt,
+        mqtt: way_out.outbox,
+        root: way_out.root,
+        journal: way_out.journal,
         stdout: shown.stdout,
         waits_for_reader: shown.waits_for_reader,
         progress: Arc::clone(&start.outputs_progress),

@@ -50,7 +50,7 @@ fn reading() -> Result<String> {
 /// The sources are called `memory`, `memory1` and so on.
 fn config(sources: usize) -> Result<Config> {
     let mut text =
-        "device = { name = \"gateway\" }\nmqtt.enabled = false\nevents = { file = \"\", alerts_file = \"\" }\n".to_owned();
+        "device = { name = \"gateway\" }\nmqtt.enabled = false\nevents = { file = \"\", alerts_file = \"\", standing_file = \"\" }\n".to_owned();
     for index in 0..sources {
         let number = if index == 0 {
             String::new()

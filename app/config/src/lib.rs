@@ -34,8 +34,8 @@ pub use board::{GpioConfig, WatchdogConfig};
 pub use error::{ConfigError, ConfigErrors};
 pub use machine::BoardConfig;
 pub use settings::{
-    AlertsConfig, BrokerConfig, BundlePath, DeviceConfig, EventsConfig, ModelConfig, MqttConfig,
-    OutputConfig, Protocol,
+    BrokerConfig, BundlePath, DeviceConfig, EventsConfig, ModelConfig, MqttConfig, OutputConfig,
+    Protocol,
 };
 pub use sources::{
     AlertTimes, Backoff, Clock, FileLink, Format, Link, MqttLink, NodesConfig, Parity, Rs485Config,
@@ -72,8 +72,6 @@ pub struct Config {
     pub broker: BrokerConfig,
     /// `[events]`
     pub events: EventsConfig,
-    /// `[alerts]`
-    pub alerts: AlertsConfig,
     /// `[output]`
     pub output: OutputConfig,
     /// `[[models]]`, at least one.
@@ -204,7 +202,6 @@ fn read(tree: Table, at: &Origin, errors: &mut Vec<ConfigError>) -> Config {
     let mqtt = root.table("mqtt", MqttConfig::read);
     let broker = root.table("broker", BrokerConfig::read);
     let events = root.table("events", EventsConfig::read);
-    let alerts = root.table("alerts", AlertsConfig::read);
     let output = root.table("output", OutputConfig::read);
     root.table("defaults", sources::read_defaults);
     let models = read_models(&mut root);
@@ -221,7 +218,6 @@ fn read(tree: Table, at: &Origin, errors: &mut Vec<ConfigError>) -> Config {
         mqtt,
         broker,
         events,
-        alerts,
         output,
         models,
         sources,

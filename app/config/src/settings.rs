@@ -1,5 +1,4 @@
-//! The single tables: `[device]`, `[mqtt]`, `[broker]`, `[events]`, `[alerts]`,
-//! `[output]`.
+//! The single tables: `[device]`, `[mqtt]`, `[broker]`, `[events]`, `[output]`.
 //!
 //! Fields are named as their keys, with the unit last. The ranges in the
 //! comments are those that reading checks; defaults are in `base.toml` alone.
@@ -137,6 +136,9 @@ pub struct EventsConfig {
     /// Of alerts alone, which nothing else can crowd out; within `data_dir`; none:
     /// no such log. Not the same as `file`.
     pub alerts_file: Option<PathBuf>,
+    /// Where alerts that stand or wait for a broker are kept for the next start;
+    /// within `data_dir`; none: they are not. Another than both logs.
+    pub standing_file: Option<PathBuf>,
     /// The file is rotated at this size, in bytes: 4096 to 1 GiB.
     pub bytes_max: u64,
     /// Rotated files that are kept: 1 to 1000.
@@ -148,28 +150,18 @@ impl EventsConfig {
         let events = Self {
             file: section.text_or_none("file").map(PathBuf::from),
             alerts_file: section.text_or_none("alerts_file").map(PathBuf::from),
+            standing_file: section.text_or_none("standing_file").map(PathBuf::from),
             bytes_max: section.integer("bytes_max", 4096..=1 << 30),
             files_max: section.integer("files_max", 1..=1000),
         };
         if events.file.is_some() && events.file == events.alerts_file {
             section.wrong("alerts_file", "must be another file than `file`");
         }
-        events
-    }
-}
-
-/// What is kept of alerts for the next start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AlertsConfig {
-    /// Within `data_dir`; none: nothing is kept.
-    pub file: Option<PathBuf>,
-}
-
-impl AlertsConfig {
-    pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
-        Self {
-            file: section.text_or_none("file").map(PathBuf::from),
+        let logs = [&events.file, &events.alerts_file];
+        if events.standing_file.is_some() && logs.contains(&&events.standing_file) {
+            section.wrong("standing_file", "must be another file than the logs");
         }
+        events
     }
 }
 

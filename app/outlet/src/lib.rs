@@ -11,4 +11,5 @@ pub mod line_writer;
 pub mod mqtt;
 pub mod node_commands;
 pub mod outputs;
+pub mod standing;
 pub mod verdicts;

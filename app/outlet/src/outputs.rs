@@ -8,10 +8,13 @@ use crate::alert_text;
 use crate::event_log::EventLog;
 use crate::line_writer::{Entry, LineCounts, LineSender, LineWriter, Rank, Room};
 use crate::mqtt::{Outbox, OutboxCounts};
-use hark_serve::report::{Dropped, Event, Reports};
+use crate::standing::Journal;
+use hark_engine::AlertState;
+use hark_serve::report::{AlertAbout, Dropped, Event, Reports};
 use hark_threads::progress::Progress;
 use hark_threads::{Outcome, Shutdown, Stage, Threads};
 use serde::Serialize;
+use serde_json::json;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
@@ -39,9 +42,12 @@ pub struct OutputSettings {
     pub log: Option<EventLog>,
     /// The local log of alerts alone, which no other event can crowd out.
     pub alert_log: Option<EventLog>,
-    /// The publisher's outbox and the topic root `<root>/<device>`, if there
-    /// is a publisher.
-    pub mqtt: Option<(Outbox, String)>,
+    /// The publisher's outbox, if there is a publisher.
+    pub mqtt: Option<Outbox>,
+    /// `<root>/<device>`, which every topic begins with.
+    pub root: String,
+    /// Who keeps alerts that stand, where there is no publisher.
+    pub journal: Journal,
     /// Whether alerts go to standard output, and how.
     pub stdout: Stdout,
     /// Whether whoever reads standard output is waited for.
@@ -99,6 +105,8 @@ impl Outputs {
             log,
             alert_log,
             mqtt,
+            root,
+            journal,
             stdout,
             waits_for_reader,
             progress,
@@ -128,6 +136,8 @@ impl Outputs {
             printed: output("standard output", &printed, waits_for_reader),
             stdout,
             mqtt,
+            root,
+            journal,
         };
         let dropped = Arc::clone(reports.dropped());
         let run = move |_: &Shutdown| fan.run(&reports, &progress);
@@ -216,6 +226,9 @@ pub struct OutputCounts {
     pub stderr_written: u64,
     /// Lines that it did not take.
     pub stderr_lost: u64,
+    /// Alerts that the disk does not hold for the next start, because it failed or
+    /// stood still.
+    pub alerts_unsaved: u64,
     /// Alerts dropped between the hot path and the outputs.
     pub alerts_unreported: u64,
     /// Other events dropped there.
@@ -235,7 +248,9 @@ struct Fan {
     alert_log: Option<Output>,
     printed: Option<Output>,
     stdout: Stdout,
-    mqtt: Option<(Outbox, String)>,
+    mqtt: Option<Outbox>,
+    root: String,
+    journal: Journal,
 }
 
 struct Output {
@@ -275,12 +290,9 @@ impl Fan {
     }
 
     fn hand_on(&mut self, event: &Event) {
-        if let (Some((outbox, root)), Event::Alert(alert)) = (&self.mqtt, event) {
-            let topic = alert_text::topic(root, &alert.sensor, alert.kind);
-            outbox.post_alert(topic, json(alert));
-        }
+        self.publish(event);
         let time = (!matches!(event, Event::Alert(_))).then(now);
-        let line = json(&Line { time, event });
+        let line = line(&Line { time, event });
         if let Some(log) = &mut self.log {
             let rank = match event {
                 Event::Alert(_) => Rank::Alert,
@@ -297,6 +309,32 @@ impl Fan {
                 Stdout::Json => line,
             };
             printed.post(line, Rank::Alert);
+        }
+    }
+}
+
+impl Fan {
+    /// Leaves with the publisher, and on the disk, what is retained on a broker.
+    fn publish(&self, event: &Event) {
+        match (event, &self.mqtt) {
+            // Its topic is emptied by whoever found that out.
+            (Event::Alert(alert), _) if matches!(alert.about, AlertAbout::Gone { .. }) => {}
+            (Event::Alert(alert), mqtt) => {
+                let topic = alert_text::topic(&self.root, &alert.sensor, alert.kind);
+                let stands = alert.state == AlertState::Raised.name();
+                match mqtt {
+                    Some(outbox) => outbox.post_alert(topic, text(alert), stands),
+                    None => {
+                        self.journal.post(&topic, &text(alert), stands, true);
+                    }
+                }
+            }
+            (_, Some(outbox)) => {
+                if let Some((topic, state)) = state_of(event, &self.root) {
+                    outbox.set_state(topic, state);
+                }
+            }
+            (_, None) => {}
         }
     }
 }
@@ -324,7 +362,7 @@ fn log_entries(
         Entry::LeftOut(count) => {
             let time = Some(now());
             let event = &Event::LeftOut { output, count };
-            log.append(&json(&Line { time, event }))?;
+            log.append(&line(&Line { time, event }))?;
             tracing::warn!("{output}: {count} lines were left out; it takes them again");
             Ok(())
         }
@@ -353,12 +391,63 @@ fn print_entries() -> impl FnMut(Entry<'_>) -> anyhow::Result<()> {
     }
 }
 
+/// The topic of the state of a source's link.
+pub fn link_topic(root: &str, source: &str) -> String {
+    format!("{root}/link/{source}")
+}
+
+/// The topic of the rung that answers for a source.
+pub fn ladder_topic(root: &str, source: &str) -> String {
+    format!("{root}/ladder/{source}")
+}
+
+/// The state that an event brings, and its topic, if it brings one.
+fn state_of(event: &Event, root: &str) -> Option<(String, String)> {
+    let time = now();
+    match event {
+        Event::LinkUp { source } => {
+            let state = json!({ "state": "up", "source": source, "time": time });
+            Some((link_topic(root, source), state.to_string()))
+        }
+        Event::LinkDown { source, reason } => {
+            let state = link_down(source, reason);
+            Some((link_topic(root, source), state))
+        }
+        Event::Ladder {
+            source,
+            from,
+            to,
+            reason,
+        } => {
+            let state = json!({
+                "source": source, "rung": to, "from": from, "to": to, "reason": reason, "time": time,
+            });
+            Some((ladder_topic(root, source), state.to_string()))
+        }
+        _ => None,
+    }
+}
+
+/// The state of a link that is away.
+pub fn link_down(source: &str, reason: &str) -> String {
+    json!({ "state": "down", "source": source, "reason": reason, "time": now() }).to_string()
+}
+
+/// The state of a ladder that has made no step.
+pub fn ladder_stands(source: &str, rung: &str) -> String {
+    json!({ "source": source, "rung": rung, "time": now() }).to_string()
+}
+
 fn now() -> String {
     jiff::Timestamp::now().to_string()
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("reports hold no maps with other keys than text")
+fn line(value: &impl Serialize) -> Vec<u8> {
+    text(value).into_bytes()
+}
+
+fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("reports hold no maps with other keys than text")
 }
 
 #[cfg(test)]

@@ -139,6 +139,11 @@ impl HotPath {
         self.voice.drop_held();
     }
 
+    /// The rung that stands.
+    pub fn rung(&self) -> Rung {
+        self.driver.engine().current_rung()
+    }
+
     /// The source's name.
     pub fn source(&self) -> &Arc<str> {
         self.voice.source()

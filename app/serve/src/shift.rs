@@ -36,8 +36,9 @@ use crate::bundle::Rungs;
 use crate::fault::Stall;
 use crate::feed::{Fed, Feed};
 use crate::hot_path::{HotPath, Runner, SourceResult};
-use crate::report::{Event, Reporter};
+use crate::report::{Event, Reporter, Standing};
 use anyhow::Context;
+use hark_engine::Rung;
 use hark_hal::Realtime;
 use hark_keeper::{Crew, Relief, Return, Slot};
 use hark_threads::progress::Progress;
@@ -153,6 +154,21 @@ impl Shard {
     /// requested; whether none is late. For one that is, a lower rung answers.
     pub fn load_models(&mut self, patience: Duration, stop: &Shutdown) -> bool {
         self.loads.load_all(&mut self.hot_path, patience, stop)
+    }
+
+    /// As [`HotPath::handle_standing`].
+    pub fn handle_standing(&mut self, standing: &Standing) -> bool {
+        self.hot_path.handle_standing(standing)
+    }
+
+    /// The source's name.
+    pub fn source(&self) -> &str {
+        self.hot_path.source()
+    }
+
+    /// The rung that stands.
+    pub fn rung(&self) -> Rung {
+        self.hot_path.rung()
     }
 
     /// Its link and its decoder.

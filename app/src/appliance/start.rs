@@ -11,6 +11,7 @@ use hark_outlet::data_dir::DataDir;
 use hark_outlet::event_log::EventLog;
 use hark_outlet::mqtt::{self, Broker, Outbox, PublisherSettings};
 use hark_outlet::node_commands::NodeCommands;
+use hark_outlet::standing::{Carried, Journal};
 use hark_serve::NodeRequest;
 use hark_serve::bundle::Rungs;
 use hark_serve::fault::{Injection, Stall};
@@ -201,8 +202,13 @@ impl Start<'_> {
     }
 
     /// Starts the publisher; what it is to publish is left in the outbox.
-    pub(super) fn publish(&self, settings: PublisherSettings) -> anyhow::Result<Outbox> {
-        let outbox = Outbox::new(self.config.mqtt.alerts_queued_max)
+    pub(super) fn publish(
+        &self,
+        settings: PublisherSettings,
+        journal: Journal,
+        carried: &Carried,
+    ) -> anyhow::Result<Outbox> {
+        let outbox = Outbox::new(self.config.mqtt.alerts_queued_max, journal, carried)
             .context("opening the way to the publisher")?;
         mqtt::publish(self.threads, settings, outbox.clone())
             .context("starting the publisher's thread")?;
@@ -331,14 +337,14 @@ pub(super) fn publisher_settings(
     }))
 }
 
-/// Holds the folder of the logs, if there are to be any, against another hark.
+/// Holds the folder of the logs, if there is to be anything, against another hark.
 /// Those that an earlier one left there give way if `replaces_logs`.
 pub(super) fn hold_data_dir(
     config: &Config,
     replaces_logs: bool,
 ) -> anyhow::Result<Option<DataDir>> {
     let paths: Vec<PathBuf> = log_paths(config).into_iter().flatten().collect();
-    if paths.is_empty() {
+    if paths.is_empty() && config.events.standing_file.is_none() {
         return Ok(None);
     }
     let held = DataDir::hold(&config.device.data_dir)?;

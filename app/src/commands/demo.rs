@@ -126,6 +126,7 @@ fn config(args: &DemoArgs, serial: &Path, listen: SocketAddr) -> anyhow::Result<
         device = {{ name = "demo", data_dir = {data_dir} }}
         mqtt = {{ host = "{host}", port = {mqtt_port}, protocol = "3.1.1" }}
         broker = {{ embedded = true, listen = "{listen}" }}
+        events = {{ standing_file = "" }}
         [[sources]]
         name = "serial"
         kind = "serial"

@@ -133,6 +133,7 @@ fn adapt(config: &mut Config, args: &ReplayArgs) -> anyhow::Result<()> {
     config.broker.embedded = false;
     config.events.file = None;
     config.events.alerts_file = None;
+    config.events.standing_file = None;
     config
         .sources
         .retain(|source| matches!(source.link, Link::File(_)));

@@ -55,7 +55,14 @@ const PICTURE: [(&str, &[&str]); 19] = [
     ("hark-mqtt", &[]),
     (
         "hark-outlet",
-        &["hark-config", "hark-mqtt", "hark-serve", "hark-threads"],
+        &[
+            "hark-config",
+            "hark-engine",
+            "hark-hal",
+            "hark-mqtt",
+            "hark-serve",
+            "hark-threads",
+        ],
     ),
     (
         "hark-player",

@@ -72,12 +72,18 @@ fn values_out_of_range_raise_an_alert_with_channel_value_and_limit() -> Result<(
 fn a_silent_sensor_and_an_unplugged_line_are_told_and_cleared() -> Result<()> {
     let broker = Mosquitto::start()?;
     let heard = broker.subscribe("hark/v1/gateway/alert/#")?;
+    let links = broker.subscribe("hark/v1/gateway/link/line")?;
     let (_folder, link) = node::link()?;
     let source = node::source(&link) + "silent_after_ms = 1000\nlink_down_ms = 2000\n";
     let site = Site::at(&broker, &source)?;
     let mut node = Node::plug_in(&link, "press-1")?;
     let hark = site.run()?;
     node.meet()?;
+    links.find(LIMIT, |message| {
+        message
+            .text()
+            .is_ok_and(|text| text.contains(r#""state":"up""#))
+    })?;
     node.settle(LOW)?;
     let silent = next(&heard, "press-1", "silent", "raised")?;
     assert!(count(&silent, "silent_ms") >= 1000, "{silent}");
@@ -88,6 +94,11 @@ fn a_silent_sensor_and_an_unplugged_line_are_told_and_cleared() -> Result<()> {
     let away = next(&heard, "line", "link", "raised")?;
     assert!(count(&away, "down_ms") >= 2000, "{away}");
     assert!(away["reason"].is_string(), "{away}");
+    links.find(LIMIT, |message| {
+        message
+            .text()
+            .is_ok_and(|text| text.contains(r#""state":"down""#))
+    })?;
     let mut node = Node::plug_in(&link, "press-1")?;
     node.meet()?;
     node.settle(LOW)?;

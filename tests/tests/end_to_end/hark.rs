@@ -142,6 +142,14 @@ impl Hark {
         .with_context(|| self.said())
     }
 
+    /// Waits until a file of its folder holds `text`.
+    pub(crate) fn wait_for_file(&self, name: &str, text: &str) -> Result<()> {
+        wait_until(LIMIT, &format!("{text:?} in {name}"), || {
+            self.read(name).contains(text).then_some(())
+        })
+        .with_context(|| self.said())
+    }
+
     /// The whole lines of the event log so far.
     pub(crate) fn events(&self) -> Vec<Value> {
         let log = self.read("data/events.jsonl");

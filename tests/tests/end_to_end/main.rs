@@ -32,6 +32,7 @@ mod outputs_held_up;
 mod recordings;
 mod rejections;
 mod rs485;
+mod standing;
 mod stopping;
 mod systemd;
 mod watchdog;

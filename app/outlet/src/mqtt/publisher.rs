@@ -1,19 +1,24 @@
-//! The thread that publishes status and alerts.
+//! The thread that publishes status, alerts, and the states of links and ladders.
 //!
-//! Alerts are left in the [`Outbox`], go on to the client at once, and wait
-//! there until the broker has answered for them (QoS 1: at least once, in
-//! order). A broker that is away costs nothing but the wait. When there are too
+//! Alerts are left in the [`Outbox`], go on to the client once they are on the disk,
+//! and wait there until the broker has answered for them (QoS 1: at least once, in
+//! order). A broker that is away costs nothing but the wait, and neither does the end
+//! of hark: what is unanswered then is published by the next. When there are too
 //! many, the oldest alert gives way, counted; one that the broker refuses is
 //! counted, and named in the log.
+//!
+//! Of a state only the newest counts. It is published anew on each connection, and
+//! never takes the place of an alert.
 
 use super::Broker;
 use crate::node_commands::{NodeCommands, Reply};
+use crate::standing::{self, Carried, Journal};
 use hark_mqtt::{Client, ClientEvent, ClientSettings, Down, Endpoint, Letter, Waker, Will};
 use hark_threads::{Shutdown, Stage, Threads};
 use serde::Serialize;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a stop waits for the broker to acknowledge the last alerts. It
 /// leaves the rest of the two seconds of a stop to everything else.
@@ -21,9 +26,10 @@ const GOODBYE: Duration = Duration::from_millis(800);
 /// The longest wait before the thread looks for the shutdown.
 const SHUTDOWN_POLL: Duration = Duration::from_millis(50);
 
-/// What letters are called at the client.
+/// What letters are called at the client: an alert by its number, which is above 0,
+/// a state by its place above this.
 const STATUS: u64 = 0;
-const ALERT: u64 = 1;
+const STATES: u64 = 1 << 63;
 
 /// What became of the alerts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -42,9 +48,21 @@ pub struct OutboxCounts {
 
 #[derive(Default)]
 struct Alerts {
-    /// On their way to the publisher, oldest first.
-    left: VecDeque<Letter>,
+    /// On their way to the publisher, oldest first, and since when.
+    left: VecDeque<(Letter, Instant)>,
+    /// By topic; few, and never fewer.
+    states: BTreeMap<String, State>,
     counts: OutboxCounts,
+}
+
+/// A retained message of which only the newest counts.
+struct State {
+    payload: Vec<u8>,
+    place: u64,
+    /// The broker does not have it yet, as far as anybody knows.
+    is_due: bool,
+    /// A letter of its topic is with the client.
+    is_posted: bool,
 }
 
 /// Where alerts are left for the publisher.
@@ -52,6 +70,7 @@ struct Alerts {
 pub struct Outbox {
     shared: Arc<Mutex<Alerts>>,
     waker: Waker,
+    journal: Journal,
     alerts_max: usize,
 }
 
@@ -72,33 +91,65 @@ pub struct PublisherSettings {
 }
 
 impl Outbox {
-    /// An outbox for at most `alerts_max` unacknowledged alerts.
+    /// An outbox for at most `alerts_max` unacknowledged alerts, which `journal` brings
+    /// to the disk, with those that an earlier hark left there.
     ///
     /// # Errors
     /// The system's, if it has no file descriptor left.
-    pub fn new(alerts_max: usize) -> std::io::Result<Self> {
-        Ok(Self {
+    pub fn new(alerts_max: usize, journal: Journal, carried: &Carried) -> std::io::Result<Self> {
+        let outbox = Self {
             shared: Arc::default(),
             waker: Waker::new()?,
+            journal,
             alerts_max,
-        })
+        };
+        outbox.journal.wake(outbox.waker.clone());
+        for post in carried.posts.iter().filter(|post| !post.is_settled) {
+            let payload = post.payload.clone().into_bytes();
+            outbox.leave(post.number, post.topic.clone(), payload);
+        }
+        Ok(outbox)
     }
 
-    /// Leaves an alert, to be retained on its topic. Never waits for a broker.
-    pub fn post_alert(&self, topic: String, payload: Vec<u8>) {
+    /// Leaves an alert, to be retained on its topic, and whether it stands. Never
+    /// waits for a broker, or a disk.
+    pub fn post_alert(&self, topic: String, payload: String, stands: bool) {
+        let number = self.journal.post(&topic, &payload, stands, false);
+        self.leave(number, topic, payload.into_bytes());
+        self.waker.wake();
+    }
+
+    fn leave(&self, number: u64, topic: String, payload: Vec<u8>) {
         let mut alerts = self.alerts();
         alerts.counts.alerts_waiting += 1;
         // The publisher takes them at once, into a queue with the same bound.
-        if alerts.left.len() >= self.alerts_max {
-            alerts.left.pop_front();
+        if alerts.left.len() >= self.alerts_max
+            && let Some((oldest, _)) = alerts.left.pop_front()
+        {
+            self.journal.settle(oldest.handle);
             alerts.drop_one();
         }
-        alerts.left.push_back(Letter {
+        let letter = Letter {
             topic,
             payload,
             is_retained: true,
-            handle: ALERT,
+            handle: number,
+        };
+        alerts.left.push_back((letter, Instant::now()));
+    }
+
+    /// The newest state of `topic`, to be retained there.
+    pub fn set_state(&self, topic: String, payload: String) {
+        let mut alerts = self.alerts();
+        let place = alerts.states.len() as u64;
+        let state = alerts.states.entry(topic).or_insert(State {
+            payload: Vec::new(),
+            place,
+            is_due: false,
+            is_posted: false,
         });
+        state.payload = payload.into_bytes();
+        state.is_due = true;
         drop(alerts);
         self.waker.wake();
     }
@@ -114,6 +165,40 @@ impl Outbox {
 }
 
 impl Alerts {
+    /// The next alert, unless it is to wait for the disk.
+    fn take(&mut self, journal: &Journal, is_leaving: bool) -> Option<Letter> {
+        let (letter, since) = self.left.front()?;
+        let is_free = is_leaving
+            || journal.is_durable(letter.handle)
+            || since.elapsed() >= standing::PATIENCE;
+        if !is_free {
+            return None;
+        }
+        self.left.pop_front().map(|(letter, _)| letter)
+    }
+
+    /// The next state that the broker is to have.
+    fn take_state(&mut self) -> Option<Letter> {
+        let mut due = self.states.iter_mut();
+        let (topic, state) = due.find(|(_, state)| state.is_due && !state.is_posted)?;
+        (state.is_due, state.is_posted) = (false, true);
+        Some(Letter {
+            topic: topic.clone(),
+            payload: state.payload.clone(),
+            is_retained: true,
+            handle: STATES + state.place,
+        })
+    }
+
+    /// What became of the letter of a state, and whether it is to be sent again.
+    fn note_state(&mut self, handle: u64, is_due: bool) {
+        let place = handle - STATES;
+        if let Some(state) = self.states.values_mut().find(|state| state.place == place) {
+            state.is_posted = false;
+            state.is_due |= is_due;
+        }
+    }
+
     fn drop_one(&mut self) {
         self.counts.alerts_dropped += 1;
         self.counts.alerts_waiting -= 1;
@@ -145,6 +230,8 @@ struct Publishing {
 struct Desk {
     settings: PublisherSettings,
     outbox: Outbox,
+    /// The last alerts wait for no disk.
+    is_leaving: bool,
     /// Told once, not at every try.
     last_reason: String,
     was_up: bool,
@@ -170,6 +257,7 @@ impl Publishing {
             desk: Desk {
                 settings,
                 outbox,
+                is_leaving: false,
                 last_reason: String::new(),
                 was_up: false,
                 last_refusal: String::new(),
@@ -183,11 +271,13 @@ impl Publishing {
         }
         let settings = &self.desk.settings;
         let stopped = letter(&settings.status_topic, &settings.stopped);
+        self.desk.is_leaving = true;
         self.take_in();
         self.endpoint.leave(Some(stopped), GOODBYE);
         while !self.endpoint.client().is_gone() {
             self.turn();
         }
+        self.desk.outbox.journal.end();
     }
 
     fn turn(&mut self) {
@@ -208,13 +298,23 @@ impl Publishing {
 
     /// Hands on what was left, one by one: whoever leaves more never waits long.
     fn take_in(&mut self) {
-        let outbox = &self.desk.outbox;
+        let Self { endpoint, desk } = self;
+        let outbox = &desk.outbox;
         outbox.waker.clear();
         loop {
-            let left = outbox.alerts().left.pop_front();
-            let Some(alert) = left else { return };
-            if self.endpoint.client().post(alert).is_some() {
-                outbox.alerts().drop_one();
+            let left = outbox.alerts().take(&outbox.journal, desk.is_leaving);
+            let Some(alert) = left else { break };
+            if let Some(gone) = endpoint.client().post(alert) {
+                desk.give_up(gone.handle);
+            }
+        }
+        // Only where there is room, and a broker: they take no alert's place.
+        let client = endpoint.client();
+        while client.is_up() && client.waiting() < outbox.alerts_max {
+            let state = outbox.alerts().take_state();
+            let Some(state) = state else { break };
+            if let Some(gone) = client.post(state) {
+                desk.give_up(gone.handle);
             }
         }
     }
@@ -227,7 +327,11 @@ impl Desk {
             ClientEvent::Up => {
                 tracing::info!("connected to broker {}", self.settings.broker.name());
                 self.was_up = true;
-                self.outbox.alerts().counts.connects += 1;
+                let mut alerts = self.outbox.alerts();
+                alerts.counts.connects += 1;
+                // The broker may have been another, or have forgotten.
+                let states = alerts.states.values_mut();
+                states.for_each(|state| state.is_due = true);
             }
             ClientEvent::SubscriptionRefused { filter, reason, .. } => tracing::warn!(
                 "the broker refuses the subscription to {filter}: {reason}; \
@@ -262,10 +366,27 @@ impl Desk {
     }
 
     fn handle_answered(&self, handle: u64, count: impl FnOnce(&mut OutboxCounts)) {
-        if handle == ALERT {
-            let counts = &mut self.outbox.alerts().counts;
-            counts.alerts_waiting -= 1;
-            count(counts);
+        match handle {
+            STATUS => {}
+            STATES.. => self.outbox.alerts().note_state(handle, false),
+            number => {
+                let counts = &mut self.outbox.alerts().counts;
+                counts.alerts_waiting -= 1;
+                count(counts);
+                self.outbox.journal.settle(number);
+            }
+        }
+    }
+
+    /// A letter that found no room at the client.
+    fn give_up(&self, handle: u64) {
+        match handle {
+            STATUS => {}
+            STATES.. => self.outbox.alerts().note_state(handle, true),
+            number => {
+                self.outbox.alerts().drop_one();
+                self.outbox.journal.settle(number);
+            }
         }
     }
 

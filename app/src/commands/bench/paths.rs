@@ -92,7 +92,7 @@ pub(in crate::commands) fn config(load: &Load, source: &str) -> Result<Config, C
     let (deadline_ms, sensors) = (load.deadline_ms, load.sensors);
     let mut config = Config::of_text(&format!(
         "device = {{ name = \"bench\", deadline_ms = {deadline_ms:?}, sensors_max = {sensors} }}\n\
-         mqtt.enabled = false\nevents = {{ file = \"\", alerts_file = \"\" }}\n[[sources]]\nname = \"bench\"\n{source}"
+         mqtt.enabled = false\nevents = {{ file = \"\", alerts_file = \"\", standing_file = \"\" }}\n[[sources]]\nname = \"bench\"\n{source}"
     ))?;
     let name = load.model.name.clone();
     config.models = vec![load.model.clone()];
