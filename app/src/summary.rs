@@ -88,6 +88,8 @@ pub struct SourceSummary {
     pub alerts: u64,
     /// Sensors seen.
     pub sensors: u64,
+    /// Sensors whose place was given to a new one, because `device.sensors_max` was reached.
+    pub sensors_replaced: u64,
     /// The rung that stood at the end.
     pub rung: &'static str,
     /// Arrivals and capacity over the last seconds, and their ratio λ/μ.
@@ -228,6 +230,7 @@ impl SourceSummary {
             shed: counters.shed,
             alerts: counters.alerts,
             sensors: result.sensors as u64,
+            sensors_replaced: result.counters.sensors_replaced,
             rung: result.rung.name(),
             load: LoadSummary {
                 arrivals_per_s: rounded(load.arrivals_per_s),

@@ -16,6 +16,9 @@ pub enum Rejection {
     Version,
     /// A wire reading from a node that has not said `Hello` yet.
     NoHello,
+    /// A `Hello` by which no reading could be read: a scale that is zero or not
+    /// finite, or two channels of one name.
+    BadHello,
     /// The sensor is not configured, or would be one more than `sensors_max`.
     UnknownSensor,
     /// A channel of the schema is absent.
@@ -63,7 +66,7 @@ pub enum Rejection {
 }
 
 /// One of each reason, in the order of [`Rejection::index`].
-const ALL: [Rejection; 18] = [
+const ALL: [Rejection; 19] = [
     Rejection::Malformed,
     Rejection::Corrupt,
     Rejection::Oversize,
@@ -82,6 +85,7 @@ const ALL: [Rejection; 18] = [
     Rejection::Stale,
     Rejection::Future,
     Rejection::SourceRate,
+    Rejection::BadHello,
 ];
 
 impl Rejection {
@@ -106,6 +110,7 @@ impl Rejection {
             Self::Stale => 15,
             Self::Future => 16,
             Self::SourceRate => 17,
+            Self::BadHello => 18,
         }
     }
 
@@ -130,6 +135,7 @@ impl Rejection {
             "stale",
             "future",
             "source_rate",
+            "bad_hello",
         ];
         NAMES[self.index()]
     }

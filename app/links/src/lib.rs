@@ -14,7 +14,7 @@ pub use memory::{MemoryFeed, SEQUENCE_FIRST, wait_until, write_sequence};
 pub use node_log::LogTable;
 pub use serial::settings as serial_settings;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use file::FileFeed;
 use hark_codec::{Decoder, LineSplitter};
 use hark_config::{Config, Format, Link, SensorTemplate, SourceConfig};
@@ -26,6 +26,7 @@ use hark_threads::Backoff;
 use mqtt::MqttFeed;
 use nodes::Nodes;
 use serial::SerialFeed;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,7 @@ const SHUTDOWN_POLL: Duration = Duration::from_millis(50);
 pub fn open(
     source: &SourceConfig,
     config: &Config,
-    hot_path: &HotPath,
+    hot_path: &mut HotPath,
     broker: Option<&Broker>,
 ) -> anyhow::Result<Box<dyn Feed>> {
     let decoder =
@@ -74,9 +75,18 @@ enum Kind {
 }
 
 impl StreamDecoder {
-    fn new(config: &SourceConfig, hot_path: &HotPath) -> anyhow::Result<Self> {
+    fn new(config: &SourceConfig, hot_path: &mut HotPath) -> anyhow::Result<Self> {
+        // What the operator names keeps its place, whoever else comes.
+        if let Some(name) = config.sensor.as_ref().and_then(SensorTemplate::fixed) {
+            hot_path
+                .sensor(name)
+                .map_err(|_| anyhow!("{name:?} cannot be the name of a sensor"))?;
+        }
         let kind = match config.format {
-            Format::Wire => Kind::Wire(Box::new(Nodes::new(&config.name, &config.nodes)?)),
+            Format::Wire => {
+                let max = hot_path.sensors_max();
+                Kind::Wire(Box::new(Nodes::new(&config.name, &config.nodes, max)?))
+            }
             Format::Payload(format) => Kind::Payloads {
                 decoder: Decoder::new(format, hot_path.schema(), &config.mapping)?,
                 lines: LineSplitter::new(),
@@ -112,17 +122,29 @@ impl StreamDecoder {
         }
     }
 
-    /// Takes in one whole payload.
+    /// Takes in one whole payload, which came on `topic`.
     fn handle_payload(
         &mut self,
         payload: &[u8],
+        topic: &str,
         named: Named<'_>,
         receipt: Receipt,
         hot_path: &mut HotPath,
     ) {
         let bytes_max = self.payload_bytes_max;
         match &mut self.kind {
-            Kind::Wire(nodes) => nodes.handle_payload(payload, named.name(), receipt, hot_path),
+            Kind::Wire(nodes) => {
+                // The name outlives what is done to the table of sensors.
+                let known = match named {
+                    Named::Known(sensor) => Some(Arc::clone(hot_path.name(sensor))),
+                    Named::Name(_) | Named::Nobody => None,
+                };
+                let name = match named {
+                    Named::Name(name) => Some(name),
+                    Named::Known(_) | Named::Nobody => known.as_deref(),
+                };
+                nodes.handle_payload(payload, topic, name, receipt, hot_path);
+            }
             Kind::Payloads { decoder, .. } => {
                 handle_payload(decoder, payload, bytes_max, named, |_, _| receipt, hot_path);
             }
@@ -140,6 +162,14 @@ impl StreamDecoder {
     fn node_requests(&self) -> Option<SyncSender<NodeRequest>> {
         match &self.kind {
             Kind::Wire(nodes) => Some(nodes.requests()),
+            Kind::Payloads { .. } => None,
+        }
+    }
+
+    /// What the gateway wants to say on MQTT next, and to the node of which topic.
+    fn poll_ask(&mut self) -> Option<(Box<str>, hark_wire::Message)> {
+        match &mut self.kind {
+            Kind::Wire(nodes) => nodes.poll_ask(),
             Kind::Payloads { .. } => None,
         }
     }
@@ -175,20 +205,15 @@ fn handle_payload(
         }
     };
     let receipt = receive(hot_path, decoded.reading.timestamp_us);
-    let sensor = match (named, decoded.sensor.as_deref()) {
-        (Named::Known { sensor, .. }, _) => Ok(sensor),
-        (Named::Name(name), _) | (Named::Nobody, Some(name)) => hot_path.sensor(name),
-        (Named::Nobody, None) => {
-            let source = std::sync::Arc::clone(hot_path.source());
-            hot_path.sensor(&source)
+    let reading = &decoded.reading;
+    match (named, decoded.sensor.as_deref()) {
+        (Named::Known(sensor), _) => hot_path.handle_reading(sensor, reading, receipt),
+        (Named::Name(name), _) | (Named::Nobody, Some(name)) => {
+            hot_path.handle_reading_of(name, reading, receipt, payload);
         }
-    };
-    match sensor {
-        Ok(sensor) => hot_path.handle_reading(sensor, &decoded.reading, receipt),
-        Err(reason) => {
-            let name = named.name().or(decoded.sensor.as_deref());
-            let detail = format!("sensor {:?}", name.unwrap_or_default());
-            hot_path.handle_rejection(reason, &detail, payload);
+        (Named::Nobody, None) => {
+            let source = Arc::clone(hot_path.source());
+            hot_path.handle_reading_of(&source, reading, receipt, payload);
         }
     }
 }
@@ -197,8 +222,8 @@ fn handle_payload(
 /// nobody names, the payload neither, is called as its source.
 #[derive(Clone, Copy)]
 enum Named<'a> {
-    /// It is known to the engine.
-    Known { name: &'a str, sensor: SensorId },
+    /// It has a place in the engine.
+    Known(SensorId),
     /// By its name.
     Name(&'a str),
     /// The payload says.
@@ -208,13 +233,6 @@ enum Named<'a> {
 impl<'a> Named<'a> {
     fn of(name: Option<&'a str>) -> Self {
         name.map_or(Self::Nobody, Self::Name)
-    }
-
-    fn name(self) -> Option<&'a str> {
-        match self {
-            Self::Known { name, .. } | Self::Name(name) => Some(name),
-            Self::Nobody => None,
-        }
     }
 }
 

@@ -32,7 +32,7 @@ pub struct MemoryFeed {
     admission: Admission,
     decoder: StreamDecoder,
     payloads: Vec<Box<[u8]>>,
-    sensors: Vec<(String, SensorId)>,
+    sensors: Vec<SensorId>,
     /// Between two payloads; none: as fast as they are served.
     period: Option<Duration>,
     count: u64,
@@ -65,10 +65,8 @@ impl MemoryFeed {
         let source = config.sources.first().context("there is one source")?;
         let decoder = StreamDecoder::new(source, hot_path)?;
         let named = |index| {
-            let name = format!("s{index}");
-            let sensor = hot_path.sensor(&name);
-            let sensor = sensor.map_err(|_| anyhow!("there is no room for sensor {index}"))?;
-            Ok((name, sensor))
+            let sensor = hot_path.sensor(&format!("s{index}"));
+            sensor.map_err(|_| anyhow!("there is no room for sensor {index}"))
         };
         Ok(Self {
             admission: Admission::new(config.wait_us_max(), 1),
@@ -116,17 +114,14 @@ impl Feed for MemoryFeed {
             self.next += 1;
             return Fed::Open;
         }
-        let (name, sensor) = &self.sensors[(self.next % self.sensors.len() as u64) as usize];
+        let sensor = self.sensors[(self.next % self.sensors.len() as u64) as usize];
         let round = self.next / self.sensors.len() as u64;
         let at = (round % self.payloads.len() as u64) as usize;
         write_sequence(&mut self.payloads[at], SEQUENCE_FIRST + round);
         self.next += 1;
-        let named = Named::Known {
-            name,
-            sensor: *sensor,
-        };
+        let named = Named::Known(sensor);
         self.decoder
-            .handle_payload(&self.payloads[at], named, receipt, hot_path);
+            .handle_payload(&self.payloads[at], "", named, receipt, hot_path);
         Fed::Open
     }
 }

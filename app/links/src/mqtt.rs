@@ -14,11 +14,18 @@ use hark_outlet::mqtt::Broker;
 use hark_serve::hot_path::{HotPath, Receipt};
 use hark_serve::{Fed, Feed};
 use hark_threads::shutdown::Shutdown;
+use hark_wire::FRAME_MAX;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Topics whose sensors are remembered, so that a known topic costs one look-up.
 const TOPICS_MAX: usize = 65_536;
+/// Bytes of these topics together: what strangers make of them is forgotten.
+const TOPICS_BYTES_MAX: usize = 4 << 20;
+/// The level below its own topic on which a node listens (SPEC.md).
+const CONFIG_LEVEL: &str = "/config";
+/// Bytes of a topic that are shown.
+const TOPIC_SHOWN: usize = 64;
 /// What waits to be served, bytes: 50 ms of 100 000 small readings a second.
 const BACKLOG_BYTES: usize = 1 << 20;
 /// Above this part of the backlog readings are shed however young they are.
@@ -46,8 +53,7 @@ pub(super) struct MqttFeed {
     last_reason: String,
     /// The same for filters that the broker refuses.
     refused: Vec<String>,
-    /// By topic: its sensor; `None`: the payload says.
-    known: HashMap<Box<str>, Option<(String, Option<SensorId>)>>,
+    known: KnownTopics,
     /// Where in the stream each read ended that may hold unserved messages.
     reads: VecDeque<(u64, Receipt)>,
     has_more: bool,
@@ -84,7 +90,7 @@ impl MqttFeed {
             endpoint: broker.endpoint(client),
             last_reason: String::new(),
             refused: Vec::new(),
-            known: HashMap::new(),
+            known: KnownTopics::default(),
             reads: VecDeque::with_capacity(READS_MAX),
             has_more: false,
             filled: Instant::now(),
@@ -164,6 +170,7 @@ impl MqttFeed {
                         sensor: self.sensor.as_ref(),
                     };
                     rules.handle(topic, payload, receipt, known, &mut self.decoder, hot_path);
+                    ask_nodes(self.endpoint.client(), &mut self.decoder);
                 }
             }
             ClientEvent::Oversize { bytes } => {
@@ -244,6 +251,53 @@ fn publish_verdicts(client: &mut Client, hot_path: &mut HotPath) {
     }
 }
 
+/// Asks nodes whose `Hello` was missed for it, on the topics that they listen to. What
+/// the output has no room for is asked another time.
+fn ask_nodes(client: &mut Client, decoder: &mut StreamDecoder) {
+    while let Some((topic, message)) = decoder.poll_ask() {
+        let mut frame = [0; FRAME_MAX];
+        let frame = hark_wire::encode(&message, &mut frame);
+        // Down or full: it is asked again while its readings come.
+        let _ = client.publish(&[&topic, CONFIG_LEVEL], frame);
+    }
+}
+
+/// The sensors of topics that have one. Of topics that strangers invent nothing is
+/// kept: a topic is remembered once its sensor has a place.
+#[derive(Default)]
+struct KnownTopics {
+    sensors: HashMap<Box<str>, SensorId>,
+    bytes: usize,
+    /// Since then no sensor's place was given to another.
+    sensors_replaced: u64,
+    /// For one name after the other.
+    name: String,
+}
+
+impl KnownTopics {
+    fn get(&mut self, topic: &str, hot_path: &HotPath) -> Option<SensorId> {
+        let sensors_replaced = hot_path.sensors_replaced();
+        if self.sensors_replaced != sensors_replaced {
+            self.sensors_replaced = sensors_replaced;
+            self.clear();
+        }
+        self.sensors.get(topic).copied()
+    }
+
+    fn insert(&mut self, topic: &str, sensor: SensorId) {
+        if self.sensors.len() >= TOPICS_MAX || self.bytes + topic.len() > TOPICS_BYTES_MAX {
+            self.clear();
+        }
+        self.bytes += topic.len();
+        self.sensors.insert(topic.into(), sensor);
+    }
+
+    fn clear(&mut self) {
+        self.sensors.clear();
+        self.bytes = 0;
+    }
+}
+
 /// Which sensor a topic belongs to.
 struct Rules<'a> {
     topics: &'a [TopicPattern],
@@ -256,46 +310,40 @@ impl Rules<'_> {
         topic: &str,
         payload: &[u8],
         receipt: Receipt,
-        known: &mut HashMap<Box<str>, Option<(String, Option<SensorId>)>>,
+        known: &mut KnownTopics,
         decoder: &mut StreamDecoder,
         hot_path: &mut HotPath,
     ) {
-        if !known.contains_key(topic) {
-            let Some(name) = self.name_of(topic) else {
-                let detail = format!("no pattern of this source matches topic {topic:?}");
-                return hot_path.handle_rejection(Rejection::UnknownSensor, &detail, payload);
-            };
-            if known.len() >= TOPICS_MAX {
-                known.clear();
-            }
-            known.insert(topic.into(), name.map(|name| (name, None)));
+        if let Some(sensor) = known.get(topic, hot_path) {
+            let named = Named::Known(sensor);
+            return decoder.handle_payload(payload, topic, named, receipt, hot_path);
         }
-        let named = match known.get_mut(topic) {
-            Some(Some((name, sensor))) => {
-                if sensor.is_none() {
-                    *sensor = hot_path.sensor(name).ok();
-                }
-                match *sensor {
-                    Some(sensor) => Named::Known { name, sensor },
-                    None => Named::Name(name),
-                }
+        let named = match self.name_of(topic, &mut known.name) {
+            None => {
+                let shown = &topic[..topic.floor_char_boundary(TOPIC_SHOWN)];
+                let detail = format_args!("no pattern of this source matches topic {shown:?}");
+                return hot_path.handle_rejection(Rejection::UnknownSensor, &detail, payload);
             }
-            _ => Named::Nobody,
+            Some(false) => Named::Nobody,
+            Some(true) => match hot_path.find(&known.name) {
+                Some(sensor) => {
+                    known.insert(topic, sensor);
+                    Named::Known(sensor)
+                }
+                None => Named::Name(&known.name),
+            },
         };
-        decoder.handle_payload(payload, named, receipt, hot_path);
+        decoder.handle_payload(payload, topic, named, receipt, hot_path);
     }
 
-    /// The sensor's name by the first pattern that matches; `Some(None)` if
+    /// Writes the sensor's name by the first pattern that matches; `Some(false)` if
     /// the payload says.
-    fn name_of(&self, topic: &str) -> Option<Option<String>> {
+    fn name_of(&self, topic: &str, name: &mut String) -> Option<bool> {
         let is_match = |pattern: &&TopicPattern| pattern.is_match(topic);
         let pattern = self.topics.iter().find(is_match)?;
         let Some(template) = self.sensor else {
-            return Some(None);
+            return Some(false);
         };
-        let mut name = String::new();
-        template
-            .render(pattern, topic, &mut name)
-            .then_some(Some(name))
+        template.render(pattern, topic, name).then_some(true)
     }
 }

@@ -2,24 +2,29 @@
 //! readings in the schema's order.
 //!
 //! A node says `Hello` with its channels, units and scales; its readings mean
-//! nothing before. A gateway that has missed the `Hello` asks for it. What a
-//! node calls its channels is compared with the schema once, at `Hello`.
+//! nothing before. A gateway that has missed the `Hello` asks for it, on a line or
+//! on the topic `<the node's>/config`. What a node calls its channels is compared
+//! with the schema once, at `Hello`.
+
+mod node;
+mod table;
 
 use super::node_log::NodeLog;
 use hark_config::NodesConfig;
-use hark_engine::{Reading, Rejection, Schema};
+use hark_engine::Rejection;
 use hark_serve::NodeRequest;
 use hark_serve::hot_path::{HotPath, Receipt};
-use hark_wire::{Channel, Config, DecodeError, FRAME_MAX, FrameDecoder, Hello, Message};
-use std::collections::HashMap;
+use hark_wire::{Config, DecodeError, FRAME_MAX, FrameDecoder, Health, Hello, Message};
+use node::{Node, check_hello};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use table::{Asks, NodeTable, TOPIC_BYTES_MAX};
 
 /// Readings that should not have come, because of no `Hello` or because the node
 /// shall not run, between two requests to mend that.
 const ASK_EVERY: u32 = 16;
-/// Nodes that one MQTT source tells apart.
-const NODES_MAX: usize = 65_536;
+/// The node of a line, as the table of nodes has it.
+const LINE: &str = "";
 /// Requests of an operator on their way; whoever sends more is told to wait.
 const REQUESTS_MAX: usize = 8;
 
@@ -31,41 +36,31 @@ pub(super) struct Nodes {
     running: bool,
     requests: (SyncSender<NodeRequest>, Receiver<NodeRequest>),
     log: NodeLog,
-    /// By the sensor that the topic names; empty for the node of a line.
-    nodes: HashMap<String, Node>,
+    nodes: NodeTable,
+    asks: Asks,
+    /// The node of the line is to be asked for its Hello.
     wants_hello: bool,
-    /// Nodes are to be told `running`, and `period_ms`.
+    /// It is to be told `running`, and `period_ms`.
     wants_running: bool,
     wants_period: bool,
     unknown_readings: u32,
     unwanted_readings: u32,
 }
 
-struct Node {
-    name: Arc<str>,
-    boot_id: u32,
-    /// For each channel of the schema, its place in the node's readings and
-    /// its scale; or why the node's readings cannot be used.
-    channels: Result<Vec<(usize, Channel)>, Rejection>,
-    /// Values in each of the node's readings.
-    values_len: usize,
-    /// The last sequence number, unwrapped.
-    sequence: Option<u64>,
-}
-
 impl Nodes {
-    /// The nodes of the source `name`.
+    /// The nodes of the source `name`, at most `max`.
     ///
     /// # Errors
     /// If the thread that reads their logs cannot be started.
-    pub(super) fn new(name: &str, config: &NodesConfig) -> anyhow::Result<Self> {
+    pub(super) fn new(name: &str, config: &NodesConfig, max: usize) -> anyhow::Result<Self> {
         Ok(Self {
             decoder: Box::default(),
             period_ms: config.period_ms,
             running: config.running,
             requests: sync_channel(REQUESTS_MAX),
             log: NodeLog::start(name, config.elf.as_deref())?,
-            nodes: HashMap::new(),
+            nodes: NodeTable::new(max),
+            asks: Asks::default(),
             wants_hello: false,
             wants_running: false,
             wants_period: false,
@@ -91,7 +86,7 @@ impl Nodes {
     ) -> bool {
         match self.decoder.next_message(bytes) {
             None => return false,
-            Some(Ok(message)) => self.handle_message(&message, "", sensor, receipt, hot_path),
+            Some(Ok(message)) => self.handle_message(&message, LINE, sensor, receipt, hot_path),
             Some(Err(error)) => {
                 self.log.handle_loss();
                 hot_path.handle_rejection(reason(error), &error, &[]);
@@ -104,10 +99,16 @@ impl Nodes {
     pub(super) fn handle_payload(
         &mut self,
         payload: &[u8],
+        topic: &str,
         sensor: Option<&str>,
         receipt: Receipt,
         hot_path: &mut HotPath,
     ) {
+        if topic.len() > TOPIC_BYTES_MAX {
+            let len = topic.len();
+            let detail = format!("a topic of {len} bytes, a node's has {TOPIC_BYTES_MAX} at most");
+            return hot_path.handle_rejection(Rejection::Oversize, &detail, payload);
+        }
         let frame = payload.strip_suffix(&[0]).unwrap_or(payload);
         let mut buffer = [0; FRAME_MAX];
         let Some(buffer) = buffer.get_mut(..frame.len()) else {
@@ -117,7 +118,7 @@ impl Nodes {
         buffer.copy_from_slice(frame);
         match hark_wire::decode(buffer) {
             Ok(message) => {
-                self.handle_message(&message, sensor.unwrap_or(""), sensor, receipt, hot_path);
+                self.handle_message(&message, topic, sensor, receipt, hot_path);
             }
             Err(error) => {
                 self.log.handle_loss();
@@ -126,11 +127,33 @@ impl Nodes {
         }
     }
 
-    /// The line was opened anew: another node may be at its end.
+    /// The line was opened anew: another node may be at its end. Or the connection
+    /// to the broker was made: who is not known is asked once it is heard.
     pub(super) fn handle_link_up(&mut self) {
         self.decoder.forget_partial();
         self.log.handle_loss();
         self.wants_hello = true;
+        self.asks.clear();
+    }
+
+    /// The topic of the next node to be asked for its Hello over MQTT, and what to
+    /// say there.
+    pub(super) fn poll_ask(&mut self) -> Option<(Box<str>, Message)> {
+        let topic = self.asks.poll()?;
+        let config = Config {
+            period_ms: 0,
+            running: self.running,
+            say_hello: true,
+        };
+        Some((topic, Message::Config(config)))
+    }
+
+    fn ask_hello(&mut self, key: &str, now_us: u64) {
+        if key == LINE {
+            self.wants_hello = true;
+        } else {
+            self.asks.ask(key, now_us);
+        }
     }
 
     /// What to say to the node next, if anything.
@@ -168,20 +191,18 @@ impl Nodes {
         hot_path: &mut HotPath,
     ) {
         match message {
-            Message::Hello(hello) => self.handle_hello(hello, key, sensor, hot_path),
+            Message::Hello(hello) => self.handle_hello(hello, key, sensor, receipt, hot_path),
             Message::Reading(reading) => {
                 self.handle_reading(reading, key, sensor, receipt, hot_path);
             }
-            Message::Health(health) => {
-                // The node has started anew, and its Hello was lost.
-                let node = self.nodes.get(key);
-                self.wants_hello |= node.is_none_or(|node| node.boot_id != health.boot_id);
-                tracing::debug!("{}: {health:?}", hot_path.source());
-            }
+            Message::Health(health) => self.handle_health(health, key, sensor, receipt, hot_path),
             Message::Log(log) => {
-                let node = self.nodes.get(key).map(|node| &node.name);
-                let name = node.unwrap_or(hot_path.source());
-                self.log.handle_piece(hot_path.source(), name, log);
+                let name = match self.nodes.get(key) {
+                    Some(node) => Arc::clone(&node.name),
+                    None if key == LINE => Arc::clone(hot_path.source()),
+                    None => key.into(),
+                };
+                self.log.handle_piece(hot_path.source(), &name, log);
             }
             // Only gateways send it; an echo on a two-wire line is one.
             Message::Config(_) => tracing::debug!("{}: an echo", hot_path.source()),
@@ -193,9 +214,17 @@ impl Nodes {
         hello: &Hello,
         key: &str,
         sensor: Option<&str>,
+        receipt: Receipt,
         hot_path: &mut HotPath,
     ) {
-        let mut node = Node::new(hello, hot_path.schema());
+        let now_us = receipt.now.mono_us;
+        if let Err(detail) = check_hello(hello) {
+            let detail = format!("the Hello of node {:?}: {detail}", hello.node.as_str());
+            // What this node sends can be read by no Hello of before.
+            self.nodes.remove(key);
+            return hot_path.handle_rejection(Rejection::BadHello, &detail, &[]);
+        }
+        let mut node = Node::new(hello, hot_path.schema(), now_us);
         let last = self.nodes.get(key);
         let is_new = last.is_none_or(|last| last.boot_id != node.boot_id || last.name != node.name);
         if is_new {
@@ -205,26 +234,57 @@ impl Nodes {
                 node.name,
                 hello.firmware
             );
-            if let Ok(id) = hot_path.sensor(sensor.unwrap_or(&node.name)) {
+            if let Some(id) = hot_path.find(sensor.unwrap_or(&node.name)) {
                 hot_path.handle_restart(id);
             }
         }
         // With a configured name the new node is the same sensor.
         if let (Some(last), None) = (last, sensor)
             && last.name != node.name
-            && let Ok(id) = hot_path.sensor(&last.name)
+            && let Some(id) = hot_path.find(&last.name)
         {
             hot_path.handle_gone(id);
         }
         if let (Some(last), false) = (last, is_new) {
-            node.sequence = last.sequence;
+            node.go_on(last);
         }
-        self.unknown_readings = 0;
-        self.wants_running = true;
-        self.wants_period = self.period_ms != 0;
-        if self.nodes.len() < NODES_MAX || last.is_some() {
-            self.nodes.insert(key.to_owned(), node);
+        if key == LINE {
+            self.unknown_readings = 0;
+            self.wants_running = true;
+            self.wants_period = self.period_ms != 0;
         }
+        self.asks.handle_hello(key);
+        if !self.nodes.insert(key, node, now_us) {
+            let max = hot_path.sensors_max();
+            let detail = format!(
+                "the Hello of node {:?}: all {max} places of device.sensors_max are taken",
+                hello.node.as_str()
+            );
+            hot_path.handle_rejection(Rejection::UnknownSensor, &detail, &[]);
+        }
+    }
+
+    fn handle_health(
+        &mut self,
+        health: &Health,
+        key: &str,
+        sensor: Option<&str>,
+        receipt: Receipt,
+        hot_path: &mut HotPath,
+    ) {
+        tracing::debug!("{}: {health:?}", hot_path.source());
+        if let Some(node) = self.nodes.get_mut(key) {
+            if node.boot_id == health.boot_id {
+                return;
+            }
+            // The node has started anew, and its Hello was lost. Its count begins
+            // anew at once: else what it sends until then would be taken for seen.
+            node.restart(health.boot_id);
+            if let Some(id) = hot_path.find(sensor.unwrap_or(&node.name)) {
+                hot_path.handle_restart(id);
+            }
+        }
+        self.ask_hello(key, receipt.now.mono_us);
     }
 
     fn handle_reading(
@@ -236,7 +296,9 @@ impl Nodes {
         hot_path: &mut HotPath,
     ) {
         let Some(node) = self.nodes.get_mut(key) else {
-            self.wants_hello |= self.unknown_readings.is_multiple_of(ASK_EVERY);
+            if key != LINE || self.unknown_readings.is_multiple_of(ASK_EVERY) {
+                self.ask_hello(key, receipt.now.mono_us);
+            }
             self.unknown_readings = self.unknown_readings.wrapping_add(1);
             let detail = "a reading before its node's Hello";
             return hot_path.handle_rejection(Rejection::NoHello, &detail, &[]);
@@ -246,6 +308,7 @@ impl Nodes {
             self.unwanted_readings = self.unwanted_readings.wrapping_add(1);
             self.wants_running |= self.unwanted_readings.is_multiple_of(ASK_EVERY);
         }
+        node.heard_us = receipt.now.mono_us;
         let reading = match node.reading(message) {
             Ok(reading) => reading,
             Err(reason) => {
@@ -254,88 +317,8 @@ impl Nodes {
             }
         };
         let name = sensor.unwrap_or(&node.name);
-        match hot_path.sensor(name) {
-            Ok(id) => hot_path.handle_reading(id, &reading, receipt),
-            Err(reason) => hot_path.handle_rejection(reason, &format!("sensor {name:?}"), &[]),
-        }
+        node.is_proven |= hot_path.handle_reading_of(name, &reading, receipt, &[]);
     }
-}
-
-impl Node {
-    fn new(hello: &Hello, schema: &Schema) -> Self {
-        Self {
-            name: hello.node.as_str().into(),
-            boot_id: hello.boot_id,
-            channels: map_channels(hello, schema),
-            values_len: hello.channels.len(),
-            sequence: None,
-        }
-    }
-
-    /// The node counts in 32 bits and wraps (SPEC.md): the number nearest to
-    /// the last one is meant, as in RFC 1982.
-    fn unwrap_sequence(&mut self, sequence: u32) -> u64 {
-        let unwrapped = match self.sequence {
-            None => sequence.into(),
-            Some(last) => {
-                let step = sequence.wrapping_sub(last as u32).cast_signed();
-                last.saturating_add_signed(step.into())
-            }
-        };
-        self.sequence = Some(unwrapped);
-        unwrapped
-    }
-
-    /// What the operator has to mend about a reading refused for `reason`.
-    fn explain(&self, reason: Rejection, schema: &Schema) -> String {
-        let name = &self.name;
-        match (
-            reason,
-            reason.channel().map(|index| &schema.channels[index]),
-        ) {
-            (Rejection::Unit { .. }, Some(channel)) => {
-                format!("node {name}: {} is not in {}", channel.name, channel.unit)
-            }
-            (Rejection::MissingChannel { .. }, Some(channel)) => {
-                format!("node {name}: no value of {}", channel.name)
-            }
-            _ => format!("node {name}"),
-        }
-    }
-
-    /// The reading in the schema's order and units.
-    fn reading(&mut self, message: &hark_wire::Reading) -> Result<Reading, Rejection> {
-        let sequence = self.unwrap_sequence(message.sequence);
-        let channels = self.channels.as_ref().map_err(|reason| *reason)?;
-        if message.values.len() != self.values_len {
-            return Err(Rejection::ChannelCount);
-        }
-        let mut reading = Reading::empty(channels.len());
-        let slots = reading.values_mut().iter_mut();
-        for (channel, (slot, (place, scale))) in (0_u8..).zip(slots.zip(channels)) {
-            *slot = scale
-                .physical(message.values[*place])
-                .ok_or(Rejection::MissingChannel { channel })?;
-        }
-        reading.sequence = Some(sequence);
-        reading.timestamp_us = i64::try_from(message.timestamp_us).ok();
-        Ok(reading)
-    }
-}
-
-fn map_channels(hello: &Hello, schema: &Schema) -> Result<Vec<(usize, Channel)>, Rejection> {
-    let map = |(channel, declared): (u8, &hark_engine::Channel)| {
-        let place = hello
-            .channels
-            .iter()
-            .position(|c| c.name.as_str() == declared.name)
-            .ok_or(Rejection::MissingChannel { channel })?;
-        if hello.channels[place].unit.as_str() != declared.unit {
-            return Err(Rejection::Unit { channel });
-        }
-        Ok((place, hello.channels[place].clone()))
-    };
-    (0_u8..).zip(&schema.channels).map(map).collect()
 }
 
 fn reason(error: DecodeError) -> Rejection {
@@ -356,7 +339,7 @@ mod tests {
             running: false,
             elf: None,
         };
-        Nodes::new("line", &config).unwrap()
+        Nodes::new("line", &config, 1).unwrap()
     }
 
     /// Checks what is said, as period and whether `Hello` is asked for; each time
@@ -385,33 +368,5 @@ mod tests {
         requests.try_send(request(Some(6), Some(false))).unwrap();
         nodes.handle_link_up();
         check_said(&mut nodes, &[(0, true), (6, false)]);
-    }
-
-    fn check(sequences: &[u32], expected: &[u64]) {
-        let schema = Schema {
-            period_ms: 1.0,
-            age_max_ms: None,
-            channels: Vec::new(),
-        };
-        let mut node = Node::new(&Hello::default(), &schema);
-        let found: Vec<u64> = sequences.iter().map(|&s| node.unwrap_sequence(s)).collect();
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn a_sequence_that_wraps_goes_on_counting() {
-        let wrap = 1_u64 << 32;
-        check(&[u32::MAX, 0, 1], &[wrap - 1, wrap, wrap + 1]);
-        // A late reading from before the wrap stays before it.
-        check(
-            &[u32::MAX - 1, 0, u32::MAX, 1],
-            &[wrap - 2, wrap, wrap - 1, wrap + 1],
-        );
-    }
-
-    #[test]
-    fn a_restart_and_a_gap_keep_their_numbers() {
-        check(&[900, 0, 1], &[900, 0, 1]);
-        check(&[5, 9], &[5, 9]);
     }
 }

@@ -231,7 +231,7 @@ mod tests {
             running: true,
         };
         let decoder = StreamDecoder {
-            kind: Kind::Wire(Box::new(Nodes::new("line", &nodes).unwrap())),
+            kind: Kind::Wire(Box::new(Nodes::new("line", &nodes, 1).unwrap())),
             sensor: None,
             payload_bytes_max: 1024,
         };

@@ -57,6 +57,7 @@ pub struct HotPath {
     progress: Arc<Progress>,
     /// When the loop that serves the source last came round.
     passed_at: Instant,
+    sensors_max: usize,
 }
 
 impl HotPath {
@@ -99,6 +100,7 @@ impl HotPath {
             figures: Figures::new(&config.budget),
             progress: Arc::default(),
             passed_at: Instant::now(),
+            sensors_max: config.device.sensors_max,
         })
     }
 
@@ -206,22 +208,99 @@ impl HotPath {
         self.figures.waited_ns(receipt.read_ns) / 1000
     }
 
-    /// The sensor called `name`.
+    /// The sensor called `name`, taken in if it is new. It keeps its place, whoever
+    /// else comes: for those that the operator names.
     ///
     /// # Errors
-    /// If the name cannot be a topic's level, or is one too many. The reading
-    /// is counted by [`HotPath::handle_rejection`].
+    /// If the name cannot be a topic's level, or is one too many.
     pub fn sensor(&mut self, name: &str) -> Result<SensorId, Rejection> {
-        if name.len() > SENSOR_NAME_MAX || check_level(name).is_err() {
+        if !is_name(name) {
             return Err(Rejection::UnknownSensor);
         }
-        // Only here, where a name is taken in: a topic with such a level would be
-        // refused by the broker, and the alert with it.
         let id = self.driver.sensor(name)?;
         if self.voice.learn_name(id, name) {
             self.figures.note_sensor();
         }
         Ok(id)
+    }
+
+    /// The sensor called `name`, if it has a place.
+    pub fn find(&self, name: &str) -> Option<SensorId> {
+        self.driver.engine().find(name)
+    }
+
+    /// The name of a sensor.
+    pub fn name(&self, sensor: SensorId) -> &Arc<str> {
+        self.voice.name(sensor)
+    }
+
+    /// How many sensors there may be.
+    pub fn sensors_max(&self) -> usize {
+        self.sensors_max
+    }
+
+    /// Places that were given to another sensor: whenever this has changed, each
+    /// [`SensorId`] is void.
+    pub fn sensors_replaced(&self) -> u64 {
+        self.driver.engine().counters().sensors_replaced
+    }
+
+    /// As [`HotPath::handle_reading`], for the sensor called `name`, which may be new
+    /// and has a place after this if the reading is valid. Returns whether it has
+    /// one. `payload` is kept in part as an example if it has none.
+    pub fn handle_reading_of(
+        &mut self,
+        name: &str,
+        reading: &Reading,
+        receipt: Receipt,
+        payload: &[u8],
+    ) -> bool {
+        let sensor = match self.find(name) {
+            Some(sensor) => Ok(sensor),
+            None => self.take_in(name, reading, receipt),
+        };
+        match sensor {
+            Ok(sensor) => self.handle_reading(sensor, reading, receipt),
+            Err(Rejection::UnknownSensor) => {
+                let shown = &name[..name.floor_char_boundary(SENSOR_NAME_MAX)];
+                let detail = if is_name(name) {
+                    let max = self.sensors_max;
+                    format!("sensor {shown:?}: all {max} places of device.sensors_max are taken")
+                } else {
+                    format!(
+                        "sensor {shown:?}: a name has 1 to {SENSOR_NAME_MAX} bytes and no / + #"
+                    )
+                };
+                self.handle_rejection(Rejection::UnknownSensor, &detail, payload);
+            }
+            Err(reason) => {
+                let schema = self.driver.engine().schema();
+                let detail = explain(name, reading, reason, schema);
+                self.handle_rejection(reason, &detail, payload);
+            }
+        }
+        sensor.is_ok()
+    }
+
+    fn take_in(
+        &mut self,
+        name: &str,
+        reading: &Reading,
+        receipt: Receipt,
+    ) -> Result<SensorId, Rejection> {
+        // Only here, where a name is taken in: a topic with such a level would be
+        // refused by the broker, and the alert with it.
+        if !is_name(name) {
+            return Err(Rejection::UnknownSensor);
+        }
+        let (driver, mut telling) = self.driver();
+        let sensor = driver.newcomer(name, reading, receipt.now, &mut telling)?;
+        self.voice.learn_name(sensor, name);
+        self.figures.note_sensor();
+        if self.driver.engine().is_full() {
+            self.voice.say_full(self.sensors_max);
+        }
+        Ok(sensor)
     }
 
     /// Takes in one reading. If its window is due, a model is wanted.
@@ -370,6 +449,11 @@ impl HotPath {
             cpu: hark_hal::thread_cpu_time(),
         }
     }
+}
+
+/// Whether `name` can be a sensor's.
+fn is_name(name: &str) -> bool {
+    name.len() <= SENSOR_NAME_MAX && check_level(name).is_ok()
 }
 
 /// What about a reading is not valid, for people.

@@ -100,6 +100,14 @@ pub enum Event {
         /// What was rejected and why.
         example: String,
     },
+    /// A source has as many sensors as `device.sensors_max` allows: a new one takes
+    /// the place of the one that has been silent for longest.
+    SensorsFull {
+        /// The source.
+        source: Arc<str>,
+        /// So many.
+        sensors_max: usize,
+    },
     /// Another rung of the ladder answers from now on.
     Ladder {
         /// The source.

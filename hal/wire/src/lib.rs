@@ -22,5 +22,5 @@ pub use decoder::{FrameCounts, FrameDecoder};
 pub use frame::{DecodeError, FRAME_MAX, VERSION, decode, encode};
 pub use message::{
     CHANNELS_MAX, Channel, Config, FIRMWARE_MAX, Health, Hello, LABEL_MAX, LOG_MAX, Log, Message,
-    NAME_MAX, NO_VALUE, Reading, UNIT_MAX,
+    NAME_MAX, NO_VALUE, Reading, UNIT_MAX, physical,
 };

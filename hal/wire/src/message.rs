@@ -89,13 +89,18 @@ impl Channel {
     /// assert_eq!(volts.physical(-3), Some(-1.5));
     /// assert_eq!(volts.physical(hark_wire::NO_VALUE), None);
     /// ```
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "rounding once to f32, after a product that f64 holds exactly"
-    )]
     pub fn physical(&self, raw: i32) -> Option<f32> {
-        (raw != NO_VALUE).then(|| (f64::from(raw) * f64::from(self.scale)) as f32)
+        physical(raw, self.scale)
     }
+}
+
+/// As [`Channel::physical`], for a receiver that keeps of a channel only its scale.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "rounding once to f32, after a product that f64 holds exactly"
+)]
+pub fn physical(raw: i32, scale: f32) -> Option<f32> {
+    (raw != NO_VALUE).then(|| (f64::from(raw) * f64::from(scale)) as f32)
 }
 
 /// The values of a node's channels at one instant.

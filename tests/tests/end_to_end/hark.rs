@@ -165,6 +165,11 @@ impl Hark {
         events
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> Result<u32> {
+        Ok(self.child.as_ref().context("hark has ended")?.id())
+    }
+
     /// Sends it the signal of this name, such as `HUP`.
     pub(crate) fn signal(&mut self, signal: &str) -> Result<()> {
         send_signal(self.child.as_mut().context("hark has ended")?, signal)

@@ -34,6 +34,7 @@ mod rejections;
 mod rs485;
 mod standing;
 mod stopping;
+mod strangers;
 mod systemd;
 mod watchdog;
 

@@ -21,6 +21,8 @@ pub(super) struct Voice {
     /// Of the active model, and of the previous one.
     identities: [Arc<ModelIdentity>; 2],
     examples: [Option<String>; REASONS],
+    /// That every place is taken, once.
+    has_said_full: bool,
     pub(super) held: Option<HeldVerdicts>,
     pub(super) reporter: Reporter,
 }
@@ -51,6 +53,7 @@ impl Voice {
             names: Vec::new(),
             identities,
             examples: [const { None }; REASONS],
+            has_said_full: false,
             held: None,
             reporter,
         }
@@ -63,11 +66,12 @@ impl Voice {
 
     /// Learns the name of a sensor; true if it is new.
     pub(super) fn learn_name(&mut self, sensor: SensorId, name: &str) -> bool {
-        let is_new = sensor.index() == self.names.len();
-        if is_new {
-            self.names.push(name.into());
+        match self.names.get_mut(sensor.index()) {
+            Some(known) if **known == *name => return false,
+            Some(gone) => *gone = name.into(),
+            None => self.names.push(name.into()),
         }
-        is_new
+        true
     }
 
     pub(super) fn name(&self, sensor: SensorId) -> &Arc<str> {
@@ -128,6 +132,22 @@ impl Voice {
             from: step.from.name(),
             to: step.to.name(),
             reason: step.reason.name(),
+        });
+    }
+
+    /// Every place is taken. Once: from then on each newcomer takes another's.
+    pub(super) fn say_full(&mut self, sensors_max: usize) {
+        if std::mem::replace(&mut self.has_said_full, true) {
+            return;
+        }
+        let source = Arc::clone(self.source());
+        tracing::warn!(
+            "{source}: all {sensors_max} places of device.sensors_max are taken; from now on a new \
+             sensor takes the place of the one that has been silent for longest"
+        );
+        self.reporter.report(Event::SensorsFull {
+            source,
+            sensors_max,
         });
     }
 
