@@ -7,6 +7,8 @@
 //! with the schema once, at `Hello`.
 
 mod node;
+#[cfg(test)]
+mod spec_tests;
 mod table;
 
 use super::node_log::NodeLog;

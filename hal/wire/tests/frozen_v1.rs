@@ -7,7 +7,7 @@ mod common;
 use common::{READING, bytes, encoded, frozen};
 use hark_wire::{
     CHANNELS_MAX, Channel, Config, DecodeError, FIRMWARE_MAX, FRAME_MAX, Health, Hello, LABEL_MAX,
-    LOG_MAX, Log, Message, NAME_MAX, Reading, UNIT_MAX, decode,
+    LOG_MAX, Log, Message, NAME_MAX, Reading, UNIT_MAX, VERSION, decode,
 };
 
 #[test]
@@ -45,6 +45,67 @@ fn intact_frames_that_are_no_message_are_rejected_with_the_reason() {
     assert_decoded(bool_of_2, Err(DecodeError::Body));
     let one_value_of_two = "08 01 01 01 01 02 02 e0 03 71 3e 00";
     assert_decoded(one_value_of_two, Err(DecodeError::Body));
+}
+
+/// A frame around `body`, without its delimiter.
+fn frame_of(body: &[u8]) -> Vec<u8> {
+    let mut raw = vec![VERSION];
+    raw.extend(body);
+    let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI).checksum(&raw);
+    raw.extend(crc.to_le_bytes());
+    let mut frame = vec![0; cobs::max_encoding_length(raw.len())];
+    let len = cobs::encode(&raw, &mut frame);
+    frame.truncate(len);
+    frame
+}
+
+/// SPEC.md: a receiver takes a longer varint too, within the bytes of its kind.
+#[test]
+fn a_varint_that_is_longer_than_need_be_is_taken_within_its_kind() {
+    let config = |period_ms| {
+        Ok(Message::Config(Config {
+            period_ms,
+            running: true,
+            say_hello: false,
+        }))
+    };
+    let check = |period: &[u8], expected| {
+        let body = [&[4], period, &[1, 0]].concat();
+        assert_eq!(decode(&mut frame_of(&body)), expected, "{period:x?}");
+    };
+    check(&[0x00], config(0));
+    check(&[0x80, 0x00], config(0));
+    check(&[0x8a, 0x80, 0x80, 0x80, 0x00], config(10));
+    check(&[0xff, 0xff, 0xff, 0xff, 0x0f], config(u32::MAX));
+    check(
+        &[0x8a, 0x80, 0x80, 0x80, 0x80, 0x00],
+        Err(DecodeError::Body),
+    );
+    check(&[0xff, 0xff, 0xff, 0xff, 0x1f], Err(DecodeError::Body));
+
+    let supply = |bytes: &[u8]| {
+        let body = [&[2, 1, 1, 0, 0], bytes].concat();
+        decode(&mut frame_of(&body)).map(|message| match message {
+            Message::Health(health) => health.supply_mv,
+            other => panic!("{other:?}"),
+        })
+    };
+    assert_eq!(supply(&[0x85, 0x80, 0x00]), Ok(5));
+    assert_eq!(supply(&[0x85, 0x80, 0x80, 0x00]), Err(DecodeError::Body));
+    assert_eq!(supply(&[0xff, 0xff, 0x07]), Err(DecodeError::Body));
+
+    let reading = |timestamp: &[u8], value: &[u8]| {
+        let body = [&[1, 1], timestamp, &[1], value].concat();
+        decode(&mut frame_of(&body)).map(|message| match message {
+            Message::Reading(reading) => (reading.timestamp_us, reading.values[0]),
+            other => panic!("{other:?}"),
+        })
+    };
+    let of_ten = |last| [&[0x87][..], &[0x80; 8], &[last]].concat();
+    assert_eq!(reading(&of_ten(0), &[0x81, 0x80, 0x00]), Ok((7, -1)));
+    assert_eq!(reading(&of_ten(2), &[0]), Err(DecodeError::Body));
+    let longer = [&of_ten(0x80)[..], &[0]].concat();
+    assert_eq!(reading(&longer, &[0]), Err(DecodeError::Body));
 }
 
 #[test]
