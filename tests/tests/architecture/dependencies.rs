@@ -12,7 +12,7 @@ use crate::{Package, packages, root};
 ///
 /// `hark-codec` and `hark-rig` lie below the app so that payload decoding and
 /// the simulated pump build, and are fuzzed, without the model runtime.
-const PICTURE: [(&str, &[&str]); 19] = [
+const PICTURE: [(&str, &[&str]); 20] = [
     (
         "hark",
         &[
@@ -32,6 +32,7 @@ const PICTURE: [(&str, &[&str]); 19] = [
             "hark-wire",
         ],
     ),
+    ("hark-broker", &["hark-threads"]),
     ("hark-codec", &["hark-engine"]),
     ("hark-config", &["hark-codec", "hark-engine", "hark-hal"]),
     ("hark-engine", &["hark-wire"]),
