@@ -37,25 +37,18 @@ impl Files {
         bytes_max: usize,
     ) -> Result<Cow<'static, [u8]>, BundleError> {
         check_name(name)?;
-        let bytes = match self {
-            Files::Folder(folder) => read_bounded(&folder.join(name), bytes_max).map(Cow::Owned),
-            Files::Embedded(files) => files
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, bytes)| Cow::Borrowed(*bytes))
-                .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not embedded")),
-        };
-        let bytes = bytes.map_err(|cause| BundleError::Read {
-            file: self.describe(name),
-            cause,
-        })?;
-        if bytes.len() > bytes_max {
-            return Err(BundleError::TooLarge {
-                file: self.describe(name),
-                bytes_max,
-            });
+        match self {
+            Files::Folder(folder) => read_file(&folder.join(name), bytes_max).map(Cow::Owned),
+            Files::Embedded(files) => {
+                let mut files = files.iter();
+                let found = files.find(|(known, _)| *known == name);
+                let found = found.map(|(_, bytes)| Cow::Borrowed(*bytes));
+                found.ok_or_else(|| BundleError::Read {
+                    file: self.describe(name),
+                    cause: io::Error::new(io::ErrorKind::NotFound, "not embedded"),
+                })
+            }
         }
-        Ok(bytes)
     }
 
     /// Reads one file and checks its digest (64 lower-case hex digits).
@@ -84,6 +77,22 @@ impl Files {
             Files::Embedded(_) => format!("{name} (in the binary)"),
         }
     }
+}
+
+/// Reads one file, of at most `bytes_max` bytes.
+pub(crate) fn read_file(path: &Path, bytes_max: usize) -> Result<Vec<u8>, BundleError> {
+    let file = || path.display().to_string();
+    let bytes = read_bounded(path, bytes_max).map_err(|cause| BundleError::Read {
+        file: file(),
+        cause,
+    })?;
+    if bytes.len() > bytes_max {
+        return Err(BundleError::TooLarge {
+            file: file(),
+            bytes_max,
+        });
+    }
+    Ok(bytes)
 }
 
 /// Reads at most one byte more than is allowed, whatever the file's size says, into

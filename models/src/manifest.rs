@@ -7,11 +7,13 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 
 use crate::bundle::BundleError;
+use crate::files::read_file;
 
 /// The only manifest format so far.
 pub const FORMAT: u32 = 1;
@@ -177,6 +179,15 @@ struct Probe {
 }
 
 impl<P: DeserializeOwned> Manifest<P> {
+    /// Reads a manifest file without the rest of its bundle.
+    ///
+    /// # Errors
+    /// As [`Manifest::parse`], and that it cannot be read or is too large.
+    pub fn read(path: &Path) -> Result<Self, BundleError> {
+        let bytes = read_file(path, MANIFEST_BYTES_MAX)?;
+        Self::parse(&path.display().to_string(), &bytes)
+    }
+
     /// Parses and checks a manifest; `file` is its name for errors.
     ///
     /// # Errors

@@ -4,8 +4,10 @@
 //! comments are those that reading checks; defaults are in `base.toml` alone.
 
 use std::{
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use super::{section::Section, topics::check_level};
@@ -201,6 +203,24 @@ pub enum BundlePath {
     Builtin(String),
     /// A folder.
     Folder(PathBuf),
+}
+
+impl FromStr for BundlePath {
+    type Err = String;
+
+    /// As an operator names one: `builtin:<name>`, or a folder.
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_bundle(text, Path::new(""))
+    }
+}
+
+impl fmt::Display for BundlePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Builtin(name) => write!(f, "builtin:{name}"),
+            Self::Folder(folder) => folder.display().fmt(f),
+        }
+    }
 }
 
 impl ModelConfig {

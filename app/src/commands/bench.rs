@@ -33,8 +33,8 @@ Examples:
   hark bench models/mine --paths bare,process --rounds 5 --plot latency.svg
   hark bench --sensors 1000 --saturate --paths process")]
 pub struct BenchArgs {
-    /// The bundle's folder; without it the built-in one
-    bundle: Option<PathBuf>,
+    /// The bundle's folder or builtin:NAME; without it the built-in one
+    bundle: Option<BundlePath>,
     /// Sensors, one reading after the other
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     sensors: u32,
@@ -153,14 +153,11 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     print(&load, &columns, last, args.json)
 }
 
-pub(super) fn model(bundle: Option<&PathBuf>) -> ModelConfig {
-    let bundle = match bundle {
-        Some(folder) => BundlePath::Folder(folder.clone()),
-        None => BundlePath::Builtin(BUILTIN[0].to_owned()),
-    };
+pub(super) fn model(bundle: Option<&BundlePath>) -> ModelConfig {
+    let builtin = || BundlePath::Builtin(BUILTIN[0].to_owned());
     ModelConfig {
         name: "bench".to_owned(),
-        bundle,
+        bundle: bundle.cloned().unwrap_or_else(builtin),
         previous: None,
         is_cached: false,
     }

@@ -7,9 +7,11 @@
 use anyhow::{Context, ensure};
 use clap::Args;
 use hark_codec::{Decoder, Format, LineSplitter, MappingConfig};
+use hark_config::BundlePath;
 use hark_engine::{Answers, Driver, Engine, Fault, Instance, Now, PipelineSpec, Rung};
 use hark_models::Manifest;
-use hark_serve::bundle::RECORDED;
+use hark_models::bundle::MANIFEST;
+use hark_serve::bundle::{ModelBundle, RECORDED};
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::PathBuf;
@@ -22,9 +24,9 @@ Prints CSV: the number of the reading that completed the window, counted from 0
 over all rows, and the features f0, f1, … that the model would get. Of the
 bundle only manifest.toml is read, so it works before there is a model.")]
 pub struct FeaturesArgs {
-    /// The bundle's folder, or its manifest.toml
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    /// The bundle's folder, its manifest.toml, or builtin:NAME
+    #[arg(long, value_name = "BUNDLE")]
+    model: BundlePath,
     /// Recordings: CSV with a header; each starts with an empty window
     #[arg(required = true)]
     files: Vec<PathBuf>,
@@ -61,15 +63,12 @@ pub fn run(args: &FeaturesArgs) -> anyhow::Result<()> {
     out.flush().context("writing to standard output")
 }
 
-fn read_pipeline(model: &std::path::Path) -> anyhow::Result<PipelineSpec> {
-    let path = if model.is_dir() {
-        model.join("manifest.toml")
-    } else {
-        model.to_owned()
+fn read_pipeline(model: &BundlePath) -> anyhow::Result<PipelineSpec> {
+    let manifest = match model {
+        BundlePath::Folder(path) if path.is_dir() => Manifest::read(&path.join(MANIFEST))?,
+        BundlePath::Folder(file) => Manifest::read(file)?,
+        BundlePath::Builtin(_) => return Ok(ModelBundle::open(model)?.pipeline().clone()),
     };
-    let name = path.display().to_string();
-    let bytes = std::fs::read(&path).with_context(|| format!("reading {name}"))?;
-    let manifest: Manifest<PipelineSpec> = Manifest::parse(&name, &bytes)?;
     Ok(manifest.pipeline)
 }
 

@@ -27,9 +27,9 @@ pub struct ReplayArgs {
     /// A configuration with a file source
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The bundle's folder, in place of the configured one
-    #[arg(long, value_name = "DIR")]
-    model: Option<PathBuf>,
+    /// The bundle's folder or builtin:NAME, in place of the configured one
+    #[arg(long, value_name = "BUNDLE")]
+    model: Option<BundlePath>,
     /// Alerts and the summary as JSON, one object a line
     #[arg(long)]
     json: bool,
@@ -141,15 +141,14 @@ fn adapt(config: &mut Config, args: &ReplayArgs) -> anyhow::Result<()> {
         !config.sources.is_empty(),
         "the configuration has no source of kind \"file\" to replay"
     );
-    if let Some(folder) = &args.model {
-        let bundle = BundlePath::Folder(folder.clone());
-        let name = folder.display().to_string();
+    if let Some(bundle) = &args.model {
+        let name = bundle.to_string();
         for source in &mut config.sources {
             source.model.clone_from(&name);
         }
         config.models = vec![ModelConfig {
             name,
-            bundle,
+            bundle: bundle.clone(),
             previous: None,
             is_cached: false,
         }];
