@@ -12,6 +12,7 @@ use hark_engine::{
     AlertPolicy, Answers, Driver, Engine, Fault, Instance, Limits, NodeClock, Now, Output,
     PipelineSpec, Reading, Rung, Step,
 };
+use hark_models::golden::Golden;
 use hark_models::{Bundle, Choice, Infer, Precision, Runtimes};
 use std::path::Path;
 use std::sync::Arc;
@@ -75,6 +76,7 @@ impl ModelBundle {
             "manifest.toml: model.outputs is {}, but [pipeline.score] needs {outputs_min}",
             model.outputs
         );
+        check_readings(bundle.golden(), pipeline.schema.channels.len())?;
         Ok(Self { bundle })
     }
 
@@ -156,7 +158,7 @@ impl ModelBundle {
         let mut said = Vec::new();
         let inputs = infer.inputs();
         let outputs = vec![0.0; infer.outputs()];
-        let golden = Instance::new(Rung::Model, Golden { infer, outputs }, 1, inputs);
+        let golden = Instance::new(Rung::Model, Held { infer, outputs }, 1, inputs);
         driver.handle_instance(golden, 0, &mut said);
         let sensor = driver.sensor("golden").expect("there is room for one");
         let mut last = None;
@@ -192,14 +194,29 @@ impl ModelBundle {
     }
 }
 
+/// The golden readings are readings of the schema.
+fn check_readings(golden: &Golden, channels: usize) -> anyhow::Result<()> {
+    for (index, vector) in golden.vectors.iter().enumerate() {
+        for (row, values) in vector.readings.iter().enumerate() {
+            let found = values.len();
+            ensure!(
+                found == channels,
+                "golden vectors: vectors[{index}].readings[{row}] has {found} values, the schema \
+                 has {channels} channels"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// The model that golden vectors are held against.
-struct Golden<'a> {
+struct Held<'a> {
     infer: &'a mut dyn Infer,
     /// Of one window.
     outputs: Vec<f32>,
 }
 
-impl Answers for Golden<'_> {
+impl Answers for Held<'_> {
     fn answer(&self, _row: usize) -> Result<&[f32], Fault> {
         Ok(&self.outputs)
     }
@@ -240,6 +257,28 @@ mod tests {
                 let mut infer = loaded.model;
                 bundle.check_golden(precision, infer.as_mut()).unwrap();
             }
+        }
+    }
+
+    #[test]
+    fn golden_readings_of_another_width_are_refused_with_their_place() {
+        for width in [0, 1, 33, 300] {
+            let vector = hark_models::golden::Vector {
+                readings: vec![vec![0.0; 2], vec![0.0; width]],
+                features: Vec::new(),
+                outputs: Default::default(),
+                score: Default::default(),
+            };
+            let golden = Golden {
+                vectors: vec![vector],
+                tolerance: hark_models::golden::Tolerance {
+                    features: 0.0,
+                    outputs: Default::default(),
+                },
+            };
+            let refused = check_readings(&golden, 2).unwrap_err().to_string();
+            let place = format!("vectors[0].readings[1] has {width} values");
+            assert!(refused.contains(&place), "{refused}");
         }
     }
 

@@ -87,6 +87,17 @@ fn a_damaged_bundle_is_refused_at_the_start() -> Result<()> {
     )
 }
 
+#[test]
+fn golden_readings_wider_than_any_sensor_are_refused() -> Result<()> {
+    let site = Site::new("")?;
+    let wide = format!("\"readings\": [[{}0], ", "0, ".repeat(33));
+    let golden = bundle::golden(3.0).replacen("\"readings\": [[2, 0], ", &wide, 1);
+    ensure!(golden.contains(&wide), "nothing was replaced in {golden}");
+    bundle::write_with(site.path(), &bundle::model(), &golden)?;
+    let ended = site.finish(&["check", "--config", "hark.toml"])?;
+    check_failure(&ended, "vectors[0].readings[0]", "34 values")
+}
+
 /// One file is damaged and its digest is not mended. The commands say so.
 fn check_refused(
     file: &str,
