@@ -3,7 +3,7 @@
 use crate::commands::{
     bench::BenchArgs, capacity::CapacityArgs, check::CheckArgs, demo::DemoArgs, doctor::DoctorArgs,
     features::FeaturesArgs, generate::CompletionsArgs, generate::ManArgs, replay::ReplayArgs,
-    run::RunArgs, simulate::SimulateArgs,
+    run::RunArgs, simulate::SimulateArgs, try_bundle::TryBundleArgs,
 };
 use clap::{Parser, Subcommand};
 
@@ -44,6 +44,9 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Print the manual page
     Man(ManArgs),
+    /// Load a bundle under limits, for another hark
+    #[command(hide = true)]
+    TryBundle(TryBundleArgs),
 }
 
 impl Command {

@@ -10,6 +10,7 @@ pub mod generate;
 pub mod replay;
 pub mod run;
 pub mod simulate;
+pub mod try_bundle;
 
 use crate::cli::{Cli, Command};
 use crate::logging::tell;
@@ -44,6 +45,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Features(args) => features::run(&args),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),
+        Command::TryBundle(args) => return try_bundle::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     };
     hark_threads::panics::install_hook(hark::logging::tell_panic);
     hark::commands::outlive_file_limits();
+    hark_serve::bundle::try_bundles_by(hark::commands::try_bundle::NAME);
     let code = hark::commands::dispatch(cli);
     logging.finish();
     code

@@ -12,6 +12,7 @@
 mod atomic_file;
 mod board;
 mod clock;
+mod confine;
 mod fd;
 mod gpio;
 mod host;
@@ -31,6 +32,7 @@ pub use board::{
     WatchdogState, is_clock_synchronised, storage_of,
 };
 pub use clock::{Clock, wall_us};
+pub use confine::{Confinement, memory_left_bytes};
 pub use gpio::{GpioError, Output, OutputSettings, gpio_chips, gpio_owner};
 pub use host::{host_name, user_name};
 pub use ports::serial_ports;

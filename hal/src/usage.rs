@@ -25,8 +25,17 @@ pub fn peak_rss_bytes() -> Option<u64> {
 
 /// A size in `/proc/self/status`, KiB, by its label with the colon.
 pub(crate) fn status_kib(label: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(label))?;
+    size_kib("/proc/self/status", label)
+}
+
+/// A size in `/proc/meminfo`, as [`status_kib`].
+pub(crate) fn meminfo_kib(label: &str) -> Option<u64> {
+    size_kib("/proc/meminfo", label)
+}
+
+fn size_kib(file: &str, label: &str) -> Option<u64> {
+    let sizes = std::fs::read_to_string(file).ok()?;
+    let line = sizes.lines().find_map(|line| line.strip_prefix(label))?;
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 

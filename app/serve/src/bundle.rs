@@ -13,20 +13,26 @@ use hark_engine::{
     PipelineSpec, Reading, Rung, Step,
 };
 use hark_models::golden::Golden;
-use hark_models::{Bundle, Choice, Infer, Precision, Runtimes};
-use std::path::Path;
+use hark_models::{Bundle, BundleError, Choice, Infer, Precision, Runtimes};
+use hark_threads::Shutdown;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 mod builtin;
 mod rungs;
+mod trial;
 
 pub use builtin::{BUILTIN, files as builtin_files};
-pub use rungs::{Refused, Rungs};
+pub(crate) use rungs::MODEL_RUNGS;
+pub use rungs::{Refused, Rungs, called};
+pub use trial::{try_bundle, try_bundles_by};
 
 /// An opened bundle, with a pipeline that can be served.
 pub struct ModelBundle {
     bundle: Bundle<PipelineSpec>,
+    /// Where it is; none for one that is compiled in.
+    folder: Option<PathBuf>,
 }
 
 /// One instance of a model, ready to answer.
@@ -45,8 +51,10 @@ impl ModelBundle {
     pub fn open(path: &BundlePath) -> anyhow::Result<Self> {
         match path {
             BundlePath::Folder(folder) => Self::open_folder(folder),
-            BundlePath::Builtin(name) => Self::checked(Bundle::embedded(builtin::files(name)?)?)
-                .with_context(|| format!("builtin:{name}")),
+            BundlePath::Builtin(name) => {
+                let bundle = Bundle::embedded(builtin::files(name)?)?;
+                Self::checked(bundle, None).with_context(|| format!("builtin:{name}"))
+            }
         }
     }
 
@@ -57,10 +65,10 @@ impl ModelBundle {
     pub fn open_folder(folder: &Path) -> anyhow::Result<Self> {
         let opening = || format!("model bundle {}", folder.display());
         let bundle = Bundle::open(folder).with_context(opening)?;
-        Self::checked(bundle).with_context(opening)
+        Self::checked(bundle, Some(folder.to_owned())).with_context(opening)
     }
 
-    fn checked(bundle: Bundle<PipelineSpec>) -> anyhow::Result<Self> {
+    fn checked(bundle: Bundle<PipelineSpec>, folder: Option<PathBuf>) -> anyhow::Result<Self> {
         let manifest = bundle.manifest();
         let (pipeline, model) = (&manifest.pipeline, &manifest.model);
         pipeline.check()?;
@@ -77,7 +85,7 @@ impl ModelBundle {
             model.outputs
         );
         check_readings(bundle.golden(), pipeline.schema.channels.len())?;
-        Ok(Self { bundle })
+        Ok(Self { bundle, folder })
     }
 
     /// The pipeline that the bundle declares.
@@ -90,21 +98,62 @@ impl ModelBundle {
         self.bundle.manifest().model.expires_utc_us()
     }
 
-    /// The first variant that works here, golden vectors and all.
+    /// The first variant that works here, golden vectors and all, once another
+    /// process has loaded it without harm. Waits, at most until `stop`.
     ///
     /// # Errors
-    /// Why each variant does not.
-    pub fn load(&self) -> anyhow::Result<LoadedModel> {
-        let loaded = self.bundle.load(&Runtimes::default(), Choice::Any)?;
-        for skipped in &loaded.skipped {
-            tracing::warn!("model variant passed over: {skipped}");
+    /// Why each variant does not work, or what a load did to the other process.
+    pub fn load(&self, stop: Option<&Shutdown>) -> anyhow::Result<LoadedModel> {
+        let loaded = self.try_elsewhere(stop);
+        let loaded = loaded.and_then(|_| self.load_untried());
+        let (loaded, skipped) = self.in_context(loaded)?;
+        skipped.iter().for_each(warn_of);
+        Ok(loaded)
+    }
+
+    /// Whether it loads and passes its golden vectors; here only where no other
+    /// process tries it.
+    ///
+    /// # Errors
+    /// As [`ModelBundle::load`].
+    pub fn check(&self) -> anyhow::Result<()> {
+        let tried = self.try_elsewhere(None);
+        let skipped = tried.and_then(|tried| match tried {
+            Some(skipped) => Ok(skipped),
+            None => Ok(self.load_untried()?.1),
+        });
+        let skipped = self.in_context(skipped)?;
+        skipped.iter().for_each(warn_of);
+        Ok(())
+    }
+
+    /// The variants that were passed over in another process; none if it is not tried
+    /// in one.
+    fn try_elsewhere(&self, stop: Option<&Shutdown>) -> anyhow::Result<Option<Vec<String>>> {
+        let Some(folder) = &self.folder else {
+            return Ok(None);
+        };
+        trial::pass(folder, self.bundle.digest(), stop)
+    }
+
+    fn in_context<T>(&self, result: anyhow::Result<T>) -> anyhow::Result<T> {
+        match &self.folder {
+            Some(folder) => result.with_context(|| format!("model bundle {}", folder.display())),
+            None => result,
         }
+    }
+
+    /// The first variant that works, and those that were passed over.
+    fn load_untried(&self) -> anyhow::Result<(LoadedModel, Vec<String>)> {
+        let loaded = self.bundle.load(&Runtimes::default(), Choice::Any)?;
+        let skipped = loaded.skipped.iter().map(ToString::to_string).collect();
         let (precision, mut infer) = (loaded.variant.precision, loaded.model);
         self.check_golden(precision, infer.as_mut())?;
-        Ok(LoadedModel {
+        let model = LoadedModel {
             identity: Arc::new(self.identity(infer.backend())),
             infer,
-        })
+        };
+        Ok((model, skipped))
     }
 
     /// How the bundle is called outside; `backend` is empty if nothing runs it.
@@ -192,6 +241,19 @@ impl ModelBundle {
         }
         last.context("it holds too few readings for a window")
     }
+}
+
+fn warn_of(skipped: &String) {
+    tracing::warn!("model variant passed over: {skipped}");
+}
+
+/// Whether a file that a bundle needs is not there, here or where it was tried.
+fn is_missing(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let bundle = cause.downcast_ref::<BundleError>();
+        let tried = cause.downcast_ref::<trial::Failed>();
+        bundle.is_some_and(BundleError::is_missing) || tried.is_some_and(|t| t.is_missing)
+    })
 }
 
 /// The golden readings are readings of the schema.

@@ -18,7 +18,7 @@ pub use figures::{SourceResult, StageResult, Stages, histogram};
 pub use hark_engine::Receipt;
 pub use inference::{Ran, Runner};
 
-use crate::bundle::Rungs;
+use crate::bundle::{MODEL_RUNGS, Rungs};
 use crate::report::{Event, Reporter, Reporting, SensorVerdict, Standing};
 use figures::Figures;
 use hark_config::{Clock as ClockConfig, Config, SourceConfig, check_level};
@@ -49,8 +49,8 @@ const EXAMPLE_BYTES: usize = 64;
 /// time, who is told, and what it all took.
 pub struct HotPath {
     driver: Driver<Model>,
-    /// Of a model, told once.
-    last_refusal: String,
+    /// Of a model, told once; by [`Rung`].
+    last_refusals: [String; MODEL_RUNGS],
     clock: SourceClock,
     voice: Voice,
     figures: Figures,
@@ -94,7 +94,7 @@ impl HotPath {
         let identities = [Rung::Model, Rung::Previous].map(|rung| rungs.identity(rung));
         Ok(Self {
             driver: Driver::new(engine),
-            last_refusal: String::new(),
+            last_refusals: Default::default(),
             clock: SourceClock::new(clock),
             voice: Voice::new(reporting, identities, reporter),
             figures: Figures::new(&config.budget),

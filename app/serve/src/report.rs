@@ -151,6 +151,11 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A reload was asked for, and the configuration before still holds.
+    NotReloaded {
+        /// Why.
+        reason: String,
+    },
     /// So many lines are missing here, because the output did not take them.
     LeftOut {
         /// Which.

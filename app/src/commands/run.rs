@@ -17,6 +17,7 @@ use hark_config::duration::parse_duration;
 use hark_hal::ServiceManager;
 use hark_outlet::outputs::Stdout;
 use hark_serve::fault::Fault;
+use hark_serve::report::{Event, Reporter};
 use hark_threads::shutdown::Shutdown;
 use injector::Injector;
 use signal_hook::consts::SIGHUP;
@@ -93,7 +94,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         }
         if hung_up.swap(false, Ordering::Relaxed) {
             tell(service.reloading());
-            if let Some(new) = load_anew(args, &config, &shutdown) {
+            if let Some(new) = load_anew(args, &config, appliance.reporter(), &shutdown) {
                 let summary = appliance.stop();
                 // Nobody who reads it is no reason to end.
                 if let Err(error) = super::print_summary_in_time(&summary, args.json) {
@@ -153,21 +154,29 @@ fn start(
 }
 
 /// The configuration as it is now; none if it cannot take the old one's place.
-fn load_anew(args: &RunArgs, old: &Config, shutdown: &Shutdown) -> Option<Config> {
+fn load_anew(
+    args: &RunArgs,
+    old: &Config,
+    reporter: &Reporter,
+    shutdown: &Shutdown,
+) -> Option<Config> {
+    let refuse = |reason: String| {
+        tracing::error!("not reloaded: {reason}");
+        reporter.report(Event::NotReloaded { reason });
+    };
     match load(args) {
         Ok(new) if new.broker.embedded || old.broker.embedded => {
-            tracing::error!("not reloaded: the embedded broker has to be restarted with hark");
+            refuse("the embedded broker has to be restarted with hark".to_owned());
             None
         }
         Ok(new) => {
             let problems = check_in_time(&new, shutdown)?;
-            for problem in &problems {
-                tracing::error!("not reloaded: {problem}");
-            }
-            problems.is_empty().then_some(new)
+            let is_sound = problems.is_empty();
+            problems.into_iter().for_each(refuse);
+            is_sound.then_some(new)
         }
         Err(error) => {
-            tracing::error!("not reloaded: {error:#}");
+            refuse(format!("{error:#}"));
             None
         }
     }

@@ -137,24 +137,67 @@ pub(crate) fn model() -> Vec<u8> {
 }
 
 /// As [`model`], which takes so many nodes to the same answer.
-///
-/// Field numbers are those of onnx.proto3, version 1.16.
 pub(crate) fn chain(nodes: usize) -> Vec<u8> {
     let name = |n: usize| match n {
         0 => "x".to_owned(),
         n if n == nodes => "y".to_owned(),
         n => format!("t{n}"),
     };
-    let node = |n: usize| {
-        let node = [text(1, &name(n)), text(2, &name(n + 1)), text(4, "Abs")];
-        bytes(1, &node.concat())
-    };
+    let nodes = (0..nodes).flat_map(|n| node("Abs", &[&name(n)], &name(n + 1)));
+    graph(nodes.collect(), &[])
+}
+
+/// A model that pads a constant to 10¹¹ elements, and adds their sum, which is 0.
+pub(crate) fn padded() -> Vec<u8> {
+    let nodes = [
+        node("ConstantOfShape", &["one"], "zero"),
+        node("Pad", &["zero", "pads"], "huge"),
+        node("ReduceSum", &["huge"], "sum"),
+        node("Add", &["x", "sum"], "y"),
+    ];
+    let constants = [int64s("one", &[1]), int64s("pads", &[0, 100_000_000_000])];
+    graph(nodes.concat(), &constants)
+}
+
+/// A model with a constant of 700 MB, all zeros, of which it adds the sum.
+pub(crate) fn with_huge_constant() -> Vec<u8> {
+    let nodes = [
+        node("ConstantOfShape", &["size"], "huge"),
+        node("ReduceSum", &["huge"], "sum"),
+        node("Add", &["x", "sum"], "y"),
+    ];
+    graph(nodes.concat(), &[int64s("size", &[175_000_000])])
+}
+
+fn node(operator: &str, inputs: &[&str], output: &str) -> Vec<u8> {
+    let mut node: Vec<u8> = inputs.iter().flat_map(|input| text(1, input)).collect();
+    node.extend([text(2, output), text(4, operator)].concat());
+    bytes(1, &node)
+}
+
+/// An initializer of one dimension.
+fn int64s(name: &str, values: &[usize]) -> Vec<u8> {
+    let packed: Vec<u8> = values.iter().flat_map(|&value| varint(value)).collect();
+    let tensor = [
+        number(1, values.len()),
+        number(2, 7),
+        bytes(7, &packed),
+        text(8, name),
+    ];
+    bytes(5, &tensor.concat())
+}
+
+/// The file of a graph from `x` to `y`, both float32 of shape `[1, 1]`.
+///
+/// Field numbers are those of onnx.proto3, version 1.16.
+fn graph(nodes: Vec<u8>, constants: &[Vec<u8>]) -> Vec<u8> {
     let dimension = bytes(1, &number(1, 1));
     let tensor_type = [number(1, 1), bytes(2, &dimension.repeat(2))].concat();
     let value = |name| [text(1, name), bytes(2, &bytes(1, &tensor_type))].concat();
     let graph = [
-        (0..nodes).flat_map(node).collect(),
+        nodes,
         text(2, "level"),
+        constants.concat(),
         bytes(11, &value("x")),
         bytes(12, &value("y")),
     ];

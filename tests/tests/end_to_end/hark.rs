@@ -170,6 +170,25 @@ impl Hark {
         Ok(self.child.as_ref().context("hark has ended")?.id())
     }
 
+    /// Leaves it so much address space beyond what it has, bytes.
+    pub(crate) fn limit_memory(&self, bytes: u64) -> Result<()> {
+        let pid = self.child.as_ref().context("hark has ended")?.id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+        let size = size.and_then(|size| size.trim().strip_suffix(" kB"));
+        let kib: u64 = size.context("no VmSize")?.parse()?;
+        let limit = format!("--as={}", kib * 1024 + bytes);
+        let pid = pid.to_string();
+        let limited = Command::new("prlimit")
+            .args(["--pid", &pid, &limit])
+            .status();
+        ensure!(
+            limited.context("starting prlimit (util-linux)")?.success(),
+            "no limit"
+        );
+        Ok(())
+    }
+
     /// Sends it the signal of this name, such as `HUP`.
     pub(crate) fn signal(&mut self, signal: &str) -> Result<()> {
         send_signal(self.child.as_mut().context("hark has ended")?, signal)

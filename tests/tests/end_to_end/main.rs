@@ -22,6 +22,7 @@ mod event_log;
 mod full_disk;
 mod gpio;
 mod hark;
+mod hostile_bundles;
 mod lifecycle;
 mod line;
 mod models;

@@ -5,7 +5,7 @@
 //! one. Instances are loaded here, at the start and again whenever the ladder
 //! wants a fresh one.
 
-use super::{LoadedModel, ModelBundle};
+use super::{LoadedModel, ModelBundle, is_missing};
 use crate::fault::{FaultyModel, Injection};
 use crate::hot_path::Runner;
 use crate::report::ModelIdentity;
@@ -13,8 +13,11 @@ use anyhow::{Context, ensure};
 use hark_config::ModelConfig;
 use hark_engine::{ModelRung, PipelineSpec, Rung, StepReason};
 use hark_models::{BATCH_MAX, Infer};
-use std::io::ErrorKind;
+use hark_threads::Shutdown;
 use std::sync::Arc;
+
+/// The rungs that run a model: those before the rule.
+pub(crate) const MODEL_RUNGS: usize = Rung::Rule as usize;
 
 /// What a source needs to know of its models.
 pub struct Rungs {
@@ -87,9 +90,9 @@ impl Rungs {
     /// # Errors
     /// Why each of its variants does not.
     pub fn check(&self) -> anyhow::Result<()> {
-        self.active.load()?;
+        self.active.check()?;
         if let Some(previous) = &self.previous {
-            previous.load().context("previous")?;
+            previous.check().context("previous")?;
         }
         Ok(())
     }
@@ -115,19 +118,19 @@ impl Rungs {
     }
 
     /// Loads an instance of `rung`, golden vectors and all. Takes milliseconds
-    /// to seconds.
+    /// to seconds, and ends with `stop`.
     ///
     /// # Errors
     /// [`Refused`], with the reason of each variant.
-    pub fn load(&self, rung: Rung) -> Result<Runner, Refused> {
+    pub fn load(&self, rung: Rung, stop: &Shutdown) -> Result<Runner, Refused> {
         if rung == Rung::Model && self.fault.as_ref().is_some_and(Injection::is_missing) {
             return Err(Refused {
                 reason: StepReason::Missing,
                 text: "injected: the model is missing".to_owned(),
             });
         }
-        let LoadedModel { infer, identity } =
-            self.bundle(rung).load().map_err(|error| refused(&error))?;
+        let loaded = self.bundle(rung).load(Some(stop));
+        let LoadedModel { infer, identity } = loaded.map_err(|error| refused(&error))?;
         let infer = match &self.fault {
             Some(fault) if rung == Rung::Model => Box::new(FaultyModel::new(infer, fault.clone())),
             _ => infer,
@@ -140,7 +143,7 @@ impl Rungs {
     /// # Errors
     /// Why each of its variants does not load.
     pub fn load_bare(&self) -> anyhow::Result<Box<dyn Infer>> {
-        Ok(self.active.load()?.infer)
+        Ok(self.active.load(None)?.infer)
     }
 
     /// The readings of the active bundle's first golden window.
@@ -167,20 +170,21 @@ impl Rungs {
     }
 }
 
+/// What people call the model of a rung.
+pub fn called(rung: Rung) -> &'static str {
+    match rung {
+        Rung::Model => "active",
+        rung => rung.name(),
+    }
+}
+
 fn refused(error: &anyhow::Error) -> Refused {
-    let is_missing = |cause: &(dyn std::error::Error + 'static)| {
-        let io = cause.downcast_ref::<std::io::Error>();
-        io.is_some_and(|io| io.kind() == ErrorKind::NotFound)
-    };
-    let text = format!("{error:#}");
-    // A bundle lists the reasons of all its variants as text.
-    let is_missing = error.chain().any(is_missing) || text.contains("No such file");
     Refused {
-        reason: if is_missing {
+        reason: if is_missing(error) {
             StepReason::Missing
         } else {
             StepReason::Corrupt
         },
-        text,
+        text: format!("{error:#}"),
     }
 }

@@ -2,7 +2,7 @@
 //! driver, how a thread runs it, and the instances that come and go with threads.
 
 use super::HotPath;
-use crate::bundle::Refused;
+use crate::bundle::{Refused, called};
 use crate::report::{Event, ModelIdentity};
 use hark_engine::{Answers, Fault, Instance, PENDING_MAX, Rung};
 use hark_models::{BATCH_MAX, Infer, InferError};
@@ -159,12 +159,14 @@ impl HotPath {
 
     fn note_refused(&mut self, rung: Rung, refused: &Refused) {
         // What stays wrong is said once, not at every try.
-        if refused.text == self.last_refusal {
+        let last = &mut self.last_refusals[rung as usize];
+        if refused.text == *last {
             return;
         }
-        self.last_refusal.clone_from(&refused.text);
+        last.clone_from(&refused.text);
         let source = self.voice.source();
-        tracing::error!("{source}: no {} model: {}", rung.name(), refused.text);
+        let text = &refused.text;
+        tracing::error!("{source}: the {} model is not loaded: {text}", called(rung));
         self.voice.reporter.report(Event::ModelRefused {
             source: Arc::clone(source),
             rung: rung.name(),

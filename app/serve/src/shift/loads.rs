@@ -16,7 +16,7 @@
 //! are lost than there are rungs.
 
 use super::mailbox::{Mailbox, ThreadMessage};
-use crate::bundle::{Refused, Rungs};
+use crate::bundle::{MODEL_RUNGS, Refused, Rungs, called};
 use crate::hot_path::HotPath;
 use hark_engine::{Rung, StepReason};
 use hark_threads::{Shutdown, Stage, Threads, panics};
@@ -30,8 +30,6 @@ const LOAD_MAX: Duration = Duration::from_secs(50);
 /// Loads under way at once, of all sources: they take whole cores from those that
 /// serve. Those that are late do not count, for they may never end.
 const LOADS_MAX: usize = 4;
-/// The rungs that run a model: those before the rule.
-const RUNGS: usize = Rung::Rule as usize;
 /// How often a start looks whether its models are loaded.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -57,7 +55,7 @@ pub(super) struct Loads {
     loader: Loader,
     mailbox: Arc<Mailbox>,
     /// By [`Rung`].
-    loads: [Option<Load>; RUNGS],
+    loads: [Option<Load>; MODEL_RUNGS],
 }
 
 impl Loader {
@@ -90,7 +88,7 @@ impl Loads {
             rungs,
             loader,
             mailbox: Arc::default(),
-            loads: [const { None }; RUNGS],
+            loads: [const { None }; MODEL_RUNGS],
         }
     }
 
@@ -178,9 +176,9 @@ impl Loads {
         let permit = self.loader.permit();
         let permit = permit.ok_or_else(|| refused("too many models are being loaded"))?;
         let (rungs, mailbox) = (Arc::clone(&self.rungs), Arc::clone(&self.mailbox));
-        let load = move |_: &Shutdown| {
+        let load = move |stop: &Shutdown| {
             // Backends catch their own panics; this is for whatever is around them.
-            let loaded = panics::catch(|| rungs.load(rung));
+            let loaded = panics::catch(|| rungs.load(rung, stop));
             let loaded = loaded.unwrap_or_else(|| Err(refused("loading it panicked")));
             let loaded = loaded.map(Box::new);
             mailbox.post(ThreadMessage::Loaded(rung, loaded));
@@ -204,7 +202,7 @@ impl Loads {
                 && is_late(*since)
             {
                 let taken = since.elapsed();
-                let rung = model.rung.name();
+                let rung = called(model.rung);
                 tracing::warn!("{source}: the {rung} model has been loading for {taken:.1?}");
                 *load = Some(Load::Late);
                 hot_path.handle_loaded(model.rung, Err(late(model.rung)));
@@ -216,7 +214,7 @@ impl Loads {
 fn late(rung: Rung) -> Refused {
     refused(&format!(
         "the load of the {} model does not end",
-        rung.name()
+        called(rung)
     ))
 }
 
