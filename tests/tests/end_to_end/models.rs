@@ -98,6 +98,55 @@ fn golden_readings_wider_than_any_sensor_are_refused() -> Result<()> {
     check_failure(&ended, "vectors[0].readings[0]", "34 values")
 }
 
+/// Which rung answers if a file of a bundle is damaged: of the active one, or of the
+/// previous. Both are there; the check of the configuration tells of either.
+fn check_previous(bundle: &str, file: &str, damage: &[u8], rung: &str) -> Result<()> {
+    let rows = "level,flow\n".to_owned() + &"1,1\n".repeat(READINGS as usize);
+    let source = "[[sources]]\nname = \"rows\"\nkind = \"file\"\npath = \"rows.csv\"\n";
+    let site = Site::new(source)?;
+    fs::write(site.path().join("rows.csv"), rows)?;
+    bundle::write(&site.path().join("before"))?;
+    let config = fs::read_to_string(site.path().join("hark.toml"))?;
+    let both = "path = \"level\", previous = \"before/level\"";
+    let config = config.replace("path = \"level\"", both);
+    fs::write(site.path().join("hark.toml"), config)?;
+    fs::write(site.path().join(bundle).join(file), damage)?;
+    let ended = site.finish(&["check", "--config", "hark.toml"])?;
+    check_failure(&ended, file, "level")?;
+    let (events, ended) = site.run()?.wait_with_events()?;
+    let summary = ended.summary()?;
+    assert_eq!(summary["sources"]["rows"]["rung"], rung, "{summary}");
+    let (answered, other) = match rung {
+        "model" => ("scored", "fallback"),
+        _ => ("fallback", "scored"),
+    };
+    assert_eq!(count(&summary, answered), READINGS - 1, "{summary}");
+    assert_eq!(count(&summary, other), 0, "{summary}");
+    let refused: Vec<_> = events
+        .iter()
+        .filter(|event| event["event"] == "model_refused")
+        .collect();
+    ensure!(refused.len() == 1, "told once: {refused:?}");
+    let reason = refused[0]["reason"].as_str().unwrap_or_default();
+    ensure!(reason.contains(file), "{reason:?} does not name {file}");
+    Ok(())
+}
+
+#[test]
+fn the_previous_model_answers_whatever_is_wrong_with_the_active_bundle() -> Result<()> {
+    let damaged = [("manifest.toml", &b"format = "[..]), ("golden.json", b"{}")];
+    for (file, damage) in damaged {
+        check_previous("level", file, damage, "previous")?;
+    }
+    check_previous("level", bundle::MODEL_FILE, b"", "previous")
+}
+
+#[test]
+fn a_previous_bundle_that_is_no_good_does_not_stop_the_active_one() -> Result<()> {
+    check_previous("before/level", "manifest.toml", b"", "model")?;
+    check_previous("before/level", "golden.json", b"[", "model")
+}
+
 /// One file is damaged and its digest is not mended. The commands say so.
 fn check_refused(
     file: &str,

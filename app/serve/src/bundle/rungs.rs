@@ -9,7 +9,7 @@ use super::{LoadedModel, ModelBundle, is_missing};
 use crate::fault::{FaultyModel, Injection};
 use crate::hot_path::Runner;
 use crate::report::ModelIdentity;
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use hark_config::ModelConfig;
 use hark_engine::{ModelRung, PipelineSpec, Rung, StepReason};
 use hark_models::{BATCH_MAX, Infer};
@@ -21,13 +21,16 @@ pub(crate) const MODEL_RUNGS: usize = Rung::Rule as usize;
 
 /// What a source needs to know of its models.
 pub struct Rungs {
-    active: ModelBundle,
-    previous: Option<ModelBundle>,
+    active: Opened,
+    previous: Option<Opened>,
     models: Vec<ModelRung>,
     is_cached: bool,
     /// What a demonstration does to the active model.
     fault: Option<Injection>,
 }
+
+/// A bundle whose manifest and golden vectors are sound, or why they are not.
+type Opened = Result<ModelBundle, Refused>;
 
 /// Why there is no instance of a rung.
 #[derive(Clone, Debug)]
@@ -39,45 +42,72 @@ pub struct Refused {
 }
 
 impl Rungs {
-    /// Opens the bundles of a model.
+    /// Opens the bundles of a model. One of the two may be no good: its rung is
+    /// refused when it is to be loaded, and the other one serves.
     ///
     /// # Errors
-    /// Which bundle is wrong and why; or that the previous one sees readings in
-    /// another way than the active one.
+    /// If no bundle can be opened: which, and why. Without one nobody knows which
+    /// readings are valid.
     pub fn open(config: &ModelConfig) -> anyhow::Result<Self> {
-        let active =
-            ModelBundle::open(&config.bundle).with_context(|| format!("model {}", config.name))?;
-        let previous = config.previous.as_ref().map(ModelBundle::open).transpose();
-        let previous = previous.with_context(|| format!("model {}, previous", config.name))?;
-        if let Some(previous) = &previous {
-            let (new, old) = (active.pipeline(), previous.pipeline());
-            ensure!(
-                new.schema == old.schema
-                    && new.window == old.window
-                    && new.features == old.features,
-                "model {}: the previous bundle has another schema, window or features: it cannot \
-                 stand in",
-                config.name
-            );
-        }
-        let rung = |rung, bundle: &ModelBundle| ModelRung {
-            rung,
-            score: bundle.pipeline().score.clone(),
-            threshold: bundle.pipeline().verdict.threshold,
-            expires_utc_us: bundle.expires_utc_us(),
-            batch_max: BATCH_MAX,
+        let name = &config.name;
+        let opened = ModelBundle::open(&config.bundle);
+        let active = opened.with_context(|| format!("model {name}"));
+        let opened = config.previous.as_ref().map(ModelBundle::open);
+        let previous =
+            opened.map(|opened| opened.with_context(|| format!("model {name}, previous")));
+        let (active, previous) = match (active, previous) {
+            (Ok(active), Some(Ok(previous))) => {
+                let previous = check_alike(&active, previous)
+                    .with_context(|| format!("model {name}, previous"));
+                (Ok(active), Some(previous))
+            }
+            (Err(error), None) => return Err(error),
+            (Err(active), Some(Err(previous))) => bail!("{active:#}; {previous:#}"),
+            opened => opened,
         };
-        let lower = previous.as_ref().map(|bundle| rung(Rung::Previous, bundle));
-        Ok(Self {
-            models: [rung(Rung::Model, &active)]
-                .into_iter()
-                .chain(lower)
-                .collect(),
+        let refuse = |opened: anyhow::Result<ModelBundle>| opened.map_err(|error| refused(&error));
+        let rungs = Self {
+            active: refuse(active),
+            previous: previous.map(refuse),
+            models: Vec::new(),
             is_cached: config.is_cached,
-            active,
-            previous,
             fault: None,
+        };
+        Ok(Self {
+            models: rungs.list(),
+            ..rungs
         })
+    }
+
+    fn list(&self) -> Vec<ModelRung> {
+        let rung = |rung, opened: &Opened| {
+            // For one that is refused: nobody will see its scores.
+            let bundle = opened.as_ref().unwrap_or(self.sound());
+            ModelRung {
+                rung,
+                score: bundle.pipeline().score.clone(),
+                threshold: bundle.pipeline().verdict.threshold,
+                expires_utc_us: bundle.expires_utc_us(),
+                batch_max: BATCH_MAX,
+            }
+        };
+        let previous = self
+            .previous
+            .iter()
+            .map(|opened| rung(Rung::Previous, opened));
+        [rung(Rung::Model, &self.active)]
+            .into_iter()
+            .chain(previous)
+            .collect()
+    }
+
+    /// The active bundle, or the previous one where that is no good.
+    fn sound(&self) -> &ModelBundle {
+        let previous = || self.previous.as_ref()?.as_ref().ok();
+        let active = self.active.as_ref().ok();
+        active
+            .or_else(previous)
+            .expect("a model without a sound bundle is not opened")
     }
 
     /// The same, with a fault of the active model.
@@ -85,21 +115,24 @@ impl Rungs {
         Self { fault, ..self }
     }
 
-    /// Whether the active model loads and passes its golden vectors.
+    /// Whether every bundle is sound, loads and passes its golden vectors.
     ///
     /// # Errors
-    /// Why each of its variants does not.
+    /// Why one does not: each of its variants.
     pub fn check(&self) -> anyhow::Result<()> {
-        self.active.check()?;
-        if let Some(previous) = &self.previous {
-            previous.check().context("previous")?;
-        }
-        Ok(())
+        let check = |opened: &Opened| match opened {
+            Ok(bundle) => bundle.check(),
+            Err(refused) => bail!(refused.text.clone()),
+        };
+        check(&self.active)?;
+        self.previous
+            .as_ref()
+            .map_or(Ok(()), |opened| check(opened).context("previous"))
     }
 
-    /// The pipeline of the active bundle.
+    /// The pipeline of the active bundle, or of the previous one where that is no good.
     pub fn pipeline(&self) -> &PipelineSpec {
-        self.active.pipeline()
+        self.sound().pipeline()
     }
 
     /// The rungs that run a model, best first.
@@ -129,7 +162,12 @@ impl Rungs {
                 text: "injected: the model is missing".to_owned(),
             });
         }
-        let loaded = self.bundle(rung).load(Some(stop));
+        let opened = match (rung, &self.previous) {
+            (Rung::Previous, Some(previous)) => previous,
+            _ => &self.active,
+        };
+        let bundle = opened.as_ref().map_err(Refused::clone)?;
+        let loaded = bundle.load(Some(stop));
         let LoadedModel { infer, identity } = loaded.map_err(|error| refused(&error))?;
         let infer = match &self.fault {
             Some(fault) if rung == Rung::Model => Box::new(FaultyModel::new(infer, fault.clone())),
@@ -143,12 +181,12 @@ impl Rungs {
     /// # Errors
     /// Why each of its variants does not load.
     pub fn load_bare(&self) -> anyhow::Result<Box<dyn Infer>> {
-        Ok(self.active.load(None)?.infer)
+        Ok(self.sound().load(None)?.infer)
     }
 
     /// The readings of the active bundle's first golden window.
     pub fn golden_readings(&self) -> Vec<Vec<f32>> {
-        let vectors = &self.active.bundle.golden().vectors;
+        let vectors = &self.sound().bundle.golden().vectors;
         vectors
             .first()
             .map(|vector| vector.readings.clone())
@@ -157,15 +195,15 @@ impl Rungs {
 
     /// The features of the active bundle's golden vectors, shape `[n, inputs]`.
     pub fn golden_features(&self) -> Vec<Vec<f32>> {
-        let vectors = self.active.bundle.golden().vectors.iter();
+        let vectors = self.sound().bundle.golden().vectors.iter();
         vectors.map(|vector| vector.features.clone()).collect()
     }
 
     /// Verdicts of the rule and repeated ones count as the active model's.
     fn bundle(&self, rung: Rung) -> &ModelBundle {
         match (rung, &self.previous) {
-            (Rung::Previous, Some(previous)) => previous,
-            _ => &self.active,
+            (Rung::Previous, Some(Ok(previous))) => previous,
+            _ => self.sound(),
         }
     }
 }
@@ -176,6 +214,16 @@ pub fn called(rung: Rung) -> &'static str {
         Rung::Model => "active",
         rung => rung.name(),
     }
+}
+
+/// Hands `previous` back if it sees readings as `active` does.
+fn check_alike(active: &ModelBundle, previous: ModelBundle) -> anyhow::Result<ModelBundle> {
+    let (new, old) = (active.pipeline(), previous.pipeline());
+    ensure!(
+        new.schema == old.schema && new.window == old.window && new.features == old.features,
+        "it has another schema, window or features than the active bundle: it cannot stand in"
+    );
+    Ok(previous)
 }
 
 fn refused(error: &anyhow::Error) -> Refused {
