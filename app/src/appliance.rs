@@ -9,6 +9,7 @@ mod standing;
 mod start;
 
 use crate::board::Board;
+use crate::broker::EmbeddedBroker;
 use crate::summary::Summary;
 use anyhow::Context;
 use hark_config::Config;
@@ -41,6 +42,8 @@ const WATCH_BY: Duration = Duration::from_millis(200);
 const SERVE_BY: Duration = Duration::from_millis(700);
 /// The rest is for what is told last: the summary and the lines of the log.
 const STOP_BY: Duration = Duration::from_millis(1_400);
+/// The embedded broker only has its last bytes to send.
+const BROKER_BY: Duration = Duration::from_millis(1_500);
 
 /// How long threads may take to end after a reader that was waited for.
 const LAST_THREADS: Duration = Duration::from_millis(700);
@@ -64,6 +67,8 @@ pub struct Presentation {
     /// Whether the configured outputs and watchdogs are driven: by the appliance
     /// in its place, and not by a replay of what it heard.
     pub drives_board: bool,
+    /// The embedded broker of the appliance before, if it serves on.
+    pub broker: Option<EmbeddedBroker>,
     /// A start that is told by it to stop does not wait for its models; the
     /// caller stops it then.
     pub stop: Option<Shutdown>,
@@ -92,6 +97,8 @@ pub struct Appliance {
     board: Option<Outcome<Board>>,
     /// Until all of it has stopped.
     _data_dir: Option<DataDir>,
+    /// The broker inside hark.
+    broker: Option<EmbeddedBroker>,
 }
 
 /// What is opened before the first thread starts, for it may be wrong.
@@ -122,12 +129,12 @@ impl Appliance {
     /// As [`Appliance::start`].
     pub fn start_with(
         config: &Config,
-        presentation: Presentation,
+        mut presentation: Presentation,
         make_feed: &mut MakeFeed<'_>,
     ) -> anyhow::Result<Self> {
         let data_dir = hold_data_dir(config, presentation.replaces_logs)?;
-        if config.broker.embedded {
-            crate::broker::start(config.broker.listen, config.mqtt.protocol)?;
+        if presentation.broker.is_none() {
+            presentation.broker = EmbeddedBroker::start(&config.broker)?;
         }
         let threads = Threads::new();
         let started = Self::start_on(&threads, config, presentation, make_feed, data_dir);
@@ -147,6 +154,7 @@ impl Appliance {
     ) -> anyhow::Result<Self> {
         let device = device_name(config)?;
         let rungs = open_rungs(config, presentation.fault.as_ref())?;
+        let broker = presentation.broker.clone();
         let stop = presentation.stop.clone();
         let stop = stop.unwrap_or_else(|| threads.shutdown(Stage::Serve).clone());
         let channels = report::channel();
@@ -205,6 +213,7 @@ impl Appliance {
             journal,
             board,
             _data_dir: data_dir,
+            broker,
         })
     }
 
@@ -226,7 +235,8 @@ impl Appliance {
         let sources = served
             .filter(|(_, result)| matches!(result, Some(Ended::Panicked)))
             .map(|(served, _)| format!("source {}", served.name));
-        sources.chain(self.threads.panicked())
+        let broker = self.broker.iter().flat_map(EmbeddedBroker::panicked);
+        sources.chain(self.threads.panicked()).chain(broker)
     }
 
     /// Takes in the results of sources that end until `until`.
@@ -251,6 +261,18 @@ impl Appliance {
         self.stop_with_latency().0
     }
 
+    /// As [`Appliance::stop`], but for the embedded broker, which serves on for
+    /// whoever takes this one's place.
+    pub fn stop_but_broker(mut self) -> (Summary, Option<EmbeddedBroker>) {
+        let broker = self.broker.take();
+        let counts = broker.as_ref().map(EmbeddedBroker::counts);
+        let summary = Summary {
+            broker: counts,
+            ..self.stop()
+        };
+        (summary, broker)
+    }
+
     /// As [`Appliance::stop`], with the latencies of all verdicts, nanoseconds.
     pub fn stop_with_latency(mut self) -> (Summary, Histogram<u64>) {
         let begun = Instant::now();
@@ -264,9 +286,19 @@ impl Appliance {
         self.threads.request(Stage::Keep);
         self.reporter.report(Event::Stopped);
         let outputs = self.stop_outputs(begun + STOP_BY);
+        // Last of all: the others publish through it until their end.
+        if let Some(broker) = &self.broker {
+            broker.stop(begun + BROKER_BY);
+        }
         // After all of them: one may panic at its last lines.
         let threads_panicked: Vec<String> = self.panicked().collect();
-        let threads_left = self.threads.running();
+        let broker_left = self.broker.iter().flat_map(EmbeddedBroker::running);
+        let threads_left: Vec<String> = self
+            .threads
+            .running()
+            .into_iter()
+            .chain(broker_left)
+            .collect();
         if !threads_left.is_empty() {
             tracing::warn!("left behind: {}", threads_left.join(", "));
         }
@@ -290,6 +322,7 @@ impl Appliance {
             sources_stuck,
             threads_panicked,
             threads_left,
+            broker: self.broker.as_ref().map(EmbeddedBroker::counts),
             ..summary
         };
         (summary, latency_ns)

@@ -20,10 +20,8 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// What is logged unless HARK_LOG says otherwise. The embedded broker calls every
-/// client that hangs up without a goodbye an error; hark itself is one, when it
-/// looks whether the broker accepts.
-const LOG: &str = "warn,hark=info,rumqttd=off";
+/// What is logged unless HARK_LOG says otherwise.
+const LOG: &str = "warn,hark=info";
 /// A burst of a thousand lines, as when every node of a site starts at once. The
 /// other half is for errors and panics.
 const ROOM: Room = Room {

@@ -2,6 +2,7 @@
 //!
 //! Its names are a contract with everything outside.
 
+use hark_broker::Counts;
 use hark_engine::{AlertKind, Counters, Rejection, Stage};
 use hark_outlet::outputs::OutputCounts;
 use hark_serve::hot_path::{SourceResult, StageResult, histogram};
@@ -67,6 +68,9 @@ pub struct Summary {
     pub sources: BTreeMap<String, SourceSummary>,
     /// What became of alerts on their way out.
     pub outputs: OutputCounts,
+    /// What the embedded broker did, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broker: Option<Counts>,
 }
 
 /// The outcomes of one source.

@@ -137,6 +137,17 @@ impl Config {
         }
     }
 
+    /// `[mqtt]` as a client of the broker at `address` has it: at the embedded one
+    /// with that one's login.
+    pub fn mqtt_at(&self, address: &BrokerAddress) -> MqttConfig {
+        let mut mqtt = self.mqtt.clone();
+        if self.broker.is_at(&address.host, address.port) && self.broker.username.is_some() {
+            mqtt.username.clone_from(&self.broker.username);
+            mqtt.password_file.clone_from(&self.broker.password_file);
+        }
+        mqtt
+    }
+
     /// How long a reading may wait to be served before it is shed: half of what
     /// the keeper leaves of the deadline, so that the model has the other half.
     /// Microseconds.

@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -114,19 +114,66 @@ impl MqttConfig {
 pub struct BrokerConfig {
     /// Whether it runs.
     pub embedded: bool,
-    /// Address and port that it listens on.
+    /// Address and port that it listens on; beyond the loopback only with a login.
     pub listen: SocketAddr,
+    /// The only user that it takes; none: everybody.
+    pub username: Option<String>,
+    /// The file that holds the password; there is one if there is a user.
+    pub password_file: Option<PathBuf>,
 }
 
 impl BrokerConfig {
     pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
         let placeholder = SocketAddr::from(([0, 0, 0, 0], 0));
-        Self {
+        let broker = Self {
             embedded: section.boolean("embedded"),
             listen: section
                 .parsed("listen", parse_address)
                 .unwrap_or(placeholder),
+            username: section.text_or_none("username"),
+            password_file: section.path_or_none("password_file"),
+        };
+        broker.check(section);
+        broker
+    }
+
+    fn check(&self, section: &mut Section<'_, '_>) {
+        if section.is_sound(&["username", "password_file"]) {
+            match (&self.username, &self.password_file) {
+                (None, Some(_)) => {
+                    section.wrong("password_file", "a password needs a `username` beside it");
+                }
+                (Some(_), None) => {
+                    section.wrong("username", "a user needs a `password_file` beside it");
+                }
+                _ => {}
+            }
         }
+        let is_open = self.username.is_none() && !self.listen.ip().is_loopback();
+        if self.embedded && is_open && section.is_sound(&["embedded", "listen", "username"]) {
+            section.wrong(
+                "listen",
+                format!(
+                    "whoever reaches {} could read and publish everything: set `username` and \
+                     `password_file` beside it, or listen on 127.0.0.1",
+                    self.listen
+                ),
+            );
+        }
+    }
+
+    /// Whether a client of `host` and `port` reaches it, as far as that can be told
+    /// without a look at the network.
+    pub(super) fn is_at(&self, host: &str, port: u16) -> bool {
+        let listens = self.listen.ip();
+        let is_here = |ip: IpAddr| {
+            ip == listens || (listens.is_unspecified() && (ip.is_loopback() || ip.is_unspecified()))
+        };
+        let is_host = match host.parse() {
+            Ok(ip) => is_here(ip),
+            Err(_) => host == "localhost" && (listens.is_loopback() || listens.is_unspecified()),
+        };
+        self.embedded && port == self.listen.port() && is_host
     }
 }
 

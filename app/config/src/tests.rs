@@ -426,3 +426,32 @@ fn a_sensor_is_silent_after_ten_periods_and_five_seconds_at_least() {
         (700, 10_000),
     );
 }
+
+#[test]
+fn a_client_of_the_embedded_broker_has_its_login() {
+    let check = |listen: &str, host: &str, port: u16, expected: &str| {
+        let config = Config::of_text(&format!(
+            "mqtt.username = 'far'\n[broker]\nembedded = true\nlisten = '{listen}'\n\
+             username = 'near'\npassword_file = 'secret'"
+        ))
+        .unwrap();
+        let address = BrokerAddress {
+            host: host.to_owned(),
+            port,
+            protocol: Protocol::V5,
+        };
+        let mqtt = config.mqtt_at(&address);
+        let login = (mqtt.username.as_deref(), mqtt.password_file.is_some());
+        assert_eq!(login, (Some(expected), expected == "near"), "{host}:{port}");
+    };
+    check("127.0.0.1:1883", "127.0.0.1", 1883, "near");
+    check("127.0.0.1:1883", "localhost", 1883, "near");
+    check("127.0.0.1:1883", "127.0.0.1", 1884, "far");
+    check("127.0.0.1:1883", "192.0.2.7", 1883, "far");
+    check("127.0.0.1:1883", "broker.example", 1883, "far");
+    check("0.0.0.0:1883", "127.0.0.1", 1883, "near");
+    check("0.0.0.0:1883", "localhost", 1883, "near");
+    check("[::]:1883", "::1", 1883, "near");
+    check("192.0.2.7:1883", "192.0.2.7", 1883, "near");
+    check("192.0.2.7:1883", "127.0.0.1", 1883, "far");
+}

@@ -7,13 +7,19 @@ mod publisher;
 
 pub use publisher::{Outbox, OutboxCounts, PublisherSettings, publish};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use hark_config::{BrokerAddress, MqttConfig, Protocol};
 use hark_mqtt::{Address, Client, ClientSettings, Endpoint};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 /// The largest packet that is taken; what is larger is skipped and counted.
 /// Above every payload limit of a source.
 const PACKET_BYTES_MAX: usize = 256 * 1024;
+
+/// The longest password that MQTT can say (3.1.1, 1.5.3).
+const PASSWORD_BYTES_MAX: usize = 65_535;
 
 /// How to reach a broker, and as whom.
 #[derive(Clone, Debug)]
@@ -33,6 +39,27 @@ pub enum Delivery {
     AtLeastOnce,
 }
 
+/// The password that the file at `path` holds, without white space at its end.
+///
+/// # Errors
+/// If the file cannot be read, or holds more than MQTT can say.
+pub fn read_password(path: &Path) -> anyhow::Result<String> {
+    let named = || format!("reading the password file {}", path.display());
+    let file = File::open(path).with_context(named)?;
+    let mut password = String::new();
+    let bytes_max = PASSWORD_BYTES_MAX as u64 + 1;
+    file.take(bytes_max)
+        .read_to_string(&mut password)
+        .with_context(named)?;
+    ensure!(
+        password.len() <= PASSWORD_BYTES_MAX,
+        "the password file {} has more than {PASSWORD_BYTES_MAX} bytes",
+        path.display()
+    );
+    password.truncate(password.trim_end().len());
+    Ok(password)
+}
+
 impl Broker {
     /// The broker at `address`, with the login and keep-alive of `[mqtt]`.
     ///
@@ -45,11 +72,10 @@ impl Broker {
     ) -> anyhow::Result<Self> {
         let login = config.username.as_ref().map(|username| {
             let password = match &config.password_file {
-                Some(path) => std::fs::read_to_string(path)
-                    .with_context(|| format!("reading mqtt.password_file {}", path.display()))?,
+                Some(path) => read_password(path)?,
                 None => String::new(),
             };
-            anyhow::Ok((username.clone(), password.trim_end().to_owned()))
+            anyhow::Ok((username.clone(), password))
         });
         Ok(Self {
             address,

@@ -84,7 +84,7 @@ impl Start<'_> {
         let broker = match &source.link {
             Link::Mqtt(link) => {
                 let id = format!("{}-{}", client_id(config, self.device), source.name);
-                Some(Broker::new(&config.mqtt, config.broker_of(link), id)?)
+                Some(broker(config, config.broker_of(link), id)?)
             }
             Link::Serial(_) | Link::File(_) => None,
         };
@@ -217,7 +217,7 @@ impl Start<'_> {
 
     pub(super) fn verdict_broker(&self) -> anyhow::Result<Broker> {
         let id = format!("{}-verdicts", client_id(self.config, self.device));
-        Broker::new(&self.config.mqtt, own_broker(self.config), id)
+        broker(self.config, own_broker(self.config), id)
     }
 }
 
@@ -307,6 +307,11 @@ fn own_broker(config: &Config) -> BrokerAddress {
     }
 }
 
+/// The broker at `address`, as a client called `client_id` reaches it.
+fn broker(config: &Config, address: BrokerAddress, client_id: String) -> anyhow::Result<Broker> {
+    Broker::new(&config.mqtt_at(&address), address, client_id)
+}
+
 fn client_id(config: &Config, device: &str) -> String {
     match &config.mqtt.client_id {
         Some(id) => id.clone(),
@@ -328,7 +333,7 @@ pub(super) fn publisher_settings(
         serde_json::json!({ "state": state, "device": device, "version": version }).to_string()
     };
     Ok(Some(PublisherSettings {
-        broker: Broker::new(&config.mqtt, own_broker(config), client_id(config, device))?,
+        broker: broker(config, own_broker(config), client_id(config, device))?,
         status_topic: format!("{}/{device}/status", config.mqtt.root),
         online: status("online"),
         offline: status("offline"),

@@ -11,6 +11,7 @@ use clap::Args;
 use hark_config::{Config, ConfigError, Format, Link};
 use hark_hal::Board;
 use hark_links::LogTable;
+use hark_outlet::mqtt::read_password;
 use hark_serve::bundle::Rungs;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -116,9 +117,12 @@ pub(super) fn check_named(config: &Config) -> Vec<String> {
         problems.extend(check_link(&source.link).map(|p| format!("sources, {name}: {p}")));
     }
     if let Some(path) = &config.mqtt.password_file
-        && let Err(error) = std::fs::read_to_string(path)
+        && let Err(error) = read_password(path)
     {
-        problems.push(format!("mqtt.password_file: {}: {error}", path.display()));
+        problems.push(format!("mqtt.password_file: {error:#}"));
+    }
+    if let Err(error) = crate::broker::login(&config.broker) {
+        problems.push(format!("broker.password_file: {error:#}"));
     }
     problems
 }

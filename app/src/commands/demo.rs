@@ -120,11 +120,10 @@ fn presentation(args: &DemoArgs, board: &Scoreboard, injector: &Option<Injector>
 fn config(args: &DemoArgs, serial: &Path, listen: SocketAddr) -> anyhow::Result<Config> {
     let text = |path: &Path| toml::Value::String(path.display().to_string());
     let (data_dir, port) = (text(&args.data_dir), text(serial));
-    // 3.1.1, so that a plain mosquitto_sub can listen in.
     let config = Config::of_text(&format!(
         r#"
         device = {{ name = "demo", data_dir = {data_dir} }}
-        mqtt = {{ host = "{host}", port = {mqtt_port}, protocol = "3.1.1" }}
+        mqtt = {{ host = "{host}", port = {mqtt_port} }}
         broker = {{ embedded = true, listen = "{listen}" }}
         events = {{ standing_file = "" }}
         [[sources]]

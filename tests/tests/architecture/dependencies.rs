@@ -16,6 +16,7 @@ const PICTURE: [(&str, &[&str]); 20] = [
     (
         "hark",
         &[
+            "hark-broker",
             "hark-codec",
             "hark-config",
             "hark-engine",

@@ -18,6 +18,7 @@ mod command_line;
 mod demo;
 mod disk;
 mod doctor;
+mod embedded_broker;
 mod event_log;
 mod full_disk;
 mod gpio;

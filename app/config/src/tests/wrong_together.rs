@@ -98,6 +98,14 @@ fn keys_that_exclude_each_other_are_refused() {
         &["gateway.toml:1:22: mqtt.password_file: a password needs a `username` beside it"],
     );
     check(
+        "broker.password_file = 'secret'",
+        &["gateway.toml:1:24: broker.password_file: a password needs a `username` beside it"],
+    );
+    check(
+        "broker.username = 'me'",
+        &["gateway.toml:1:19: broker.username: a user needs a `password_file` beside it"],
+    );
+    check(
         "broker.listen = 'localhost'",
         &[
             "gateway.toml:1:17: broker.listen: must be an IP address and a port, such as \"127.0.0.1:1883\", found \"localhost\"",
@@ -295,4 +303,24 @@ fn budgets_that_leave_nothing_for_inference_say_what_would() {
             "gateway.toml:2:20: budget.output_ms: must be below 9.999: the budgets leave nothing of device.deadline_ms = 10 for inference",
         ],
     );
+}
+
+#[test]
+fn a_broker_beyond_the_loopback_needs_a_login() {
+    for listen in ["0.0.0.0:1883", "192.0.2.7:1883", "[::]:1883"] {
+        let open = format!("broker.listen = '{listen}'\nbroker.embedded = true");
+        let expected = format!(
+            "gateway.toml:1:17: broker.listen: whoever reaches {listen} could read and publish \
+             everything: set `username` and `password_file` beside it, or listen on 127.0.0.1"
+        );
+        check(&open, &[&expected]);
+        let login = "\nbroker.username = 'me'\nbroker.password_file = 'secret'";
+        Config::of_text(&format!("{open}{login}")).unwrap();
+    }
+    for listen in ["127.0.0.1:1883", "127.0.0.2:1", "[::1]:1883"] {
+        let closed = format!("broker.listen = '{listen}'\nbroker.embedded = true");
+        Config::of_text(&closed).unwrap();
+    }
+    // One that is not there lets nobody in.
+    Config::of_text("broker.listen = '0.0.0.0:1883'").unwrap();
 }

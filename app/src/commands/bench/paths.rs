@@ -298,7 +298,6 @@ fn measure_mqtt(load: &Load, broker: Option<&(String, u16)>) -> anyhow::Result<M
     if broker.is_none() {
         config.broker.embedded = true;
         config.broker.listen = address.parse()?;
-        config.mqtt.protocol = hark_config::Protocol::V311;
     }
     let mut link: Option<Endpoint> = None;
     let writer = std::cell::RefCell::new(&mut link);
