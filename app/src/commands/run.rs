@@ -10,6 +10,7 @@ mod injector;
 use super::check::check_named;
 use super::simulate::parse_broker;
 use crate::appliance::{Appliance, Presentation};
+use crate::broker::EmbeddedBroker;
 use anyhow::{Context, ensure};
 use clap::Args;
 use hark_config::Config;
@@ -33,6 +34,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// How long a reload waits for what the new configuration names: longer than a
 /// start waits for a model, for nothing is missed meanwhile.
 const CHECK_MAX: Duration = Duration::from_secs(60);
+/// How long an embedded broker is waited for that is to be another.
+const BROKER_STOP: Duration = Duration::from_secs(1);
 
 /// Arguments of `hark run`.
 #[derive(Debug, Args)]
@@ -81,7 +84,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let service = ServiceManager::from_environment();
     let mut config = load(args)?;
     let mut injector = Injector::new(args, &config);
-    let mut appliance = start(args, &config, injector.as_ref(), &shutdown)?;
+    let mut appliance = start(args, &config, injector.as_ref(), None, &shutdown)?;
     tell(service.ready());
     let started = Instant::now();
     let is_over = || {
@@ -94,8 +97,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         }
         if hung_up.swap(false, Ordering::Relaxed) {
             tell(service.reloading());
-            if let Some(new) = load_anew(args, &config, appliance.reporter(), &shutdown) {
-                let summary = appliance.stop();
+            if let Some(new) = load_anew(args, appliance.reporter(), &shutdown) {
+                let (summary, broker) = appliance.stop_but_broker();
                 // Nobody who reads it is no reason to end.
                 if let Err(error) = super::print_summary_in_time(&summary, args.json) {
                     tracing::warn!("printing the summary: {error:#}");
@@ -107,7 +110,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
                     summary.sources_stuck
                 );
                 injector = None;
-                (appliance, config) = restart(args, new, config, &shutdown)?;
+                (appliance, config) = restart(args, new, config, broker, &shutdown)?;
             }
             tell(service.ready());
         }
@@ -136,6 +139,7 @@ fn start(
     args: &RunArgs,
     config: &Config,
     injector: Option<&Injector>,
+    broker: Option<EmbeddedBroker>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Appliance> {
     let presentation = Presentation {
@@ -147,6 +151,7 @@ fn start(
         fault: injector.and_then(Injector::injection),
         stall: injector.and_then(Injector::stall),
         drives_board: true,
+        broker,
         stop: Some(shutdown.clone()),
         ..Presentation::default()
     };
@@ -154,21 +159,12 @@ fn start(
 }
 
 /// The configuration as it is now; none if it cannot take the old one's place.
-fn load_anew(
-    args: &RunArgs,
-    old: &Config,
-    reporter: &Reporter,
-    shutdown: &Shutdown,
-) -> Option<Config> {
+fn load_anew(args: &RunArgs, reporter: &Reporter, shutdown: &Shutdown) -> Option<Config> {
     let refuse = |reason: String| {
         tracing::error!("not reloaded: {reason}");
         reporter.report(Event::NotReloaded { reason });
     };
     match load(args) {
-        Ok(new) if new.broker.embedded || old.broker.embedded => {
-            refuse("the embedded broker has to be restarted with hark".to_owned());
-            None
-        }
         Ok(new) => {
             let problems = check_in_time(&new, shutdown)?;
             let is_sound = problems.is_empty();
@@ -217,16 +213,26 @@ fn restart(
     args: &RunArgs,
     new: Config,
     old: Config,
+    broker: Option<EmbeddedBroker>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<(Appliance, Config)> {
-    match start(args, &new, None, shutdown) {
+    // One that is to be another ends here, before the other needs its address.
+    let broker = broker.filter(|broker| {
+        let serves_on = broker.is_as(&new.broker);
+        if !serves_on {
+            broker.stop(Instant::now() + BROKER_STOP);
+        }
+        serves_on
+    });
+    match start(args, &new, None, broker.clone(), shutdown) {
         Ok(appliance) => {
             tracing::info!("serving by the new configuration");
             Ok((appliance, new))
         }
         Err(error) => {
             tracing::error!("not reloaded: {error:#}");
-            let appliance = start(args, &old, None, shutdown).context("starting as before")?;
+            let appliance =
+                start(args, &old, None, broker, shutdown).context("starting as before")?;
             Ok((appliance, old))
         }
     }

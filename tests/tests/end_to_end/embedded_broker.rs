@@ -114,6 +114,46 @@ fn a_password_file_that_holds_none_is_named_by_check() -> Result<()> {
 }
 
 #[test]
+fn a_reload_leaves_the_embedded_broker_and_its_clients_alone() -> Result<()> {
+    let port = free_port()?;
+    let site = site(port, "127.0.0.1", "")?;
+    let mut hark = site.run()?;
+    hark.wait_for_link("bench")?;
+    let mut client = connect(port, b'c')?;
+    let kept = publish(port, &["-r", "-t", "kept", "-m", "x"])?;
+    ensure!(kept.status.success(), "{kept:?}");
+    hark.signal("HUP")?;
+    hark.wait_for_stderr("serving by the new configuration")?;
+    assert_eq!(retained(port, "5", "kept", &[])?, "x\n");
+    client.write_all(&[0xC0, 0])?;
+    let mut answer = [0; 2];
+    client.read_exact(&mut answer)?;
+    assert_eq!(answer, [0xD0, 0]);
+    raise(port, &[])?;
+    hark.wait_for_alerts(1)?;
+    assert!(hark.terminate()?.status.success());
+    Ok(())
+}
+
+#[test]
+fn a_reload_moves_the_embedded_broker_where_it_is_told_to() -> Result<()> {
+    let (port, other) = (free_port()?, free_port()?);
+    let site = site(port, "127.0.0.1", "")?;
+    let mut hark = site.run()?;
+    hark.wait_for_link("bench")?;
+    let file = site.path().join("hark.toml");
+    let config = fs::read_to_string(&file)?;
+    fs::write(&file, config.replace(&port.to_string(), &other.to_string()))?;
+    hark.signal("HUP")?;
+    hark.wait_for_stderr("serving by the new configuration")?;
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
+    raise(other, &[])?;
+    hark.wait_for_alerts(1)?;
+    assert!(hark.terminate()?.status.success());
+    Ok(())
+}
+
+#[test]
 fn packets_before_connect_do_no_harm() -> Result<()> {
     let port = free_port()?;
     let site = site(port, "127.0.0.1", "")?;
