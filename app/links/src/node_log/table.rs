@@ -5,6 +5,8 @@
 //! `.defmt`, each a JSON object; the symbol's address is the number.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use defmt_parser::Level;
@@ -13,7 +15,7 @@ use serde::Deserialize;
 
 /// The largest ELF that is read: firmware with all of its debug information
 /// has a few MiB.
-const ELF_BYTES_MAX: u64 = 256 << 20;
+const ELF_BYTES_MAX: u64 = 32 << 20;
 /// The versions of defmt's encoding that are known here; they differ only in
 /// what symbols say about bit flags.
 const VERSIONS: [&str; 2] = ["3", "4"];
@@ -81,10 +83,13 @@ impl LogTable {
             path: path.clone(),
             error,
         };
-        if std::fs::metadata(&path).map_err(file)?.len() > ELF_BYTES_MAX {
+        let mut bytes = Vec::new();
+        // What is no plain file has no length to ask for.
+        let elf = File::open(&path).map_err(file)?;
+        let read = elf.take(ELF_BYTES_MAX + 1).read_to_end(&mut bytes);
+        if read.map_err(file)? as u64 > ELF_BYTES_MAX {
             return Err(Unreadable::Size(path));
         }
-        let bytes = std::fs::read(&path).map_err(file)?;
         match object::File::parse(&*bytes) {
             Ok(elf) => Self::of(path, &elf),
             Err(error) => Err(Unreadable::Elf { path, error }),
