@@ -6,6 +6,8 @@
 //! string already, it is a string as it stands. Whether the key exists is
 //! checked later, with all other keys.
 
+use std::ffi::OsString;
+
 use super::{
     error::{ConfigError, nearest},
     tree::{self, Entry, File, Origin, Table, Value},
@@ -17,21 +19,27 @@ const LEVEL: &str = "__";
 /// Levels of a key. The deepest that is known has four, `defaults.all.mapping.channels`.
 const LEVELS_MAX: usize = 8;
 
-/// Applies the variables among `variables` that are overrides.
+/// Applies the variables among `variables` that are overrides; the others may hold
+/// whatever they like.
 pub(super) fn apply(
     table: &mut Table,
-    variables: impl Iterator<Item = (String, String)>,
+    variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> Vec<ConfigError> {
     let mut overrides: Vec<_> = variables
-        .filter(|(name, _)| name.starts_with(PREFIX))
+        .filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
         .collect();
     // The order of the environment is arbitrary; that of the errors should not be.
     overrides.sort();
     let mut errors = Vec::new();
     for (name, value) in &overrides {
-        let origin = Origin::of(File::Variable(name.clone()));
-        let path = name[PREFIX.len()..].to_lowercase();
-        if let Err(message) = apply_one(table, &path, value, &origin) {
+        let shown = name.to_string_lossy();
+        let origin = Origin::of(File::Variable(shown.clone().into_owned()));
+        let path = shown[PREFIX.len()..].to_lowercase();
+        let applied = match (name.to_str(), value.to_str()) {
+            (Some(_), Some(value)) => apply_one(table, &path, value, &origin),
+            _ => Err("must be UTF-8".to_owned()),
+        };
+        if let Err(message) = applied {
             errors.push(ConfigError::new(&origin, path.replace(LEVEL, "."), message));
         }
     }

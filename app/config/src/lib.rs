@@ -28,6 +28,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsString;
 use std::path::Path;
 
 pub use board::{GpioConfig, WatchdogConfig};
@@ -103,7 +104,7 @@ impl Config {
     /// Everything that is wrong, at once; but syntax errors alone, if there are any.
     pub fn load(
         path: Option<&Path>,
-        environment: impl Iterator<Item = (String, String)>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigErrors> {
         match path {
             Some(path) => {
@@ -183,7 +184,7 @@ impl Config {
     fn of_tree(
         tree: Result<Table, Vec<ConfigError>>,
         file: File,
-        environment: impl Iterator<Item = (String, String)>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigErrors> {
         let mut tree = match tree {
             Ok(tree) => tree,

@@ -1,5 +1,6 @@
 //! What a configuration becomes: defaults, inheritance, environment, printing.
 
+use std::ffi::OsString;
 use std::{fs, path::PathBuf, time::Duration};
 
 use tempfile::TempDir;
@@ -20,11 +21,8 @@ fn folder_of(files: &[(&str, &str)]) -> TempDir {
     folder
 }
 
-fn variables(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
-    let owned: Vec<_> = pairs
-        .iter()
-        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-        .collect();
+fn variables(pairs: &[(&str, &str)]) -> impl Iterator<Item = (OsString, OsString)> {
+    let owned: Vec<_> = pairs.iter().map(|(k, v)| (k.into(), v.into())).collect();
     owned.into_iter()
 }
 
@@ -260,6 +258,19 @@ fn a_broker_of_its_own_overrides_key_by_key() {
         protocol: Protocol::V311,
     };
     assert_eq!(config.broker_of(&link), expected);
+}
+
+#[test]
+fn an_environment_that_is_not_utf8_concerns_its_own_keys_alone() {
+    use std::os::unix::ffi::OsStringExt;
+    let strange = || OsString::from_vec(b"caf\xe9".to_vec());
+    let load = |name: OsString| Config::load(None, [(name, strange())].into_iter());
+    assert!(load("LC_NAME".into()).is_ok());
+    assert!(load(strange()).is_ok());
+    let said = load("HARK_MQTT__HOST".into()).unwrap_err().to_string();
+    assert_eq!(said, "HARK_MQTT__HOST: mqtt.host: must be UTF-8");
+    let name = OsString::from_vec(b"HARK_MQTT__\xe9".to_vec());
+    assert!(load(name).is_err());
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub fn run(args: &CapacityArgs) -> anyhow::Result<()> {
         (0.0..=0.9).contains(&args.margin),
         "--margin must be 0 to 0.9"
     );
-    let config = Config::load(args.config.as_deref(), std::env::vars())?;
+    let config = Config::load(args.config.as_deref(), std::env::vars_os())?;
     let sources = config.sources.iter().map(|source| {
         tell(format_args!(
             "source {}: twice {:?}",

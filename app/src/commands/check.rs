@@ -39,7 +39,7 @@ pub struct CheckArgs {
 /// # Errors
 /// If standard output fails.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let (errors, missing) = match Config::load(args.config.as_deref(), std::env::vars()) {
+    let (errors, missing) = match Config::load(args.config.as_deref(), std::env::vars_os()) {
         Ok(config) => {
             if args.show {
                 to_stdout(|out| writeln!(out, "{}", config.to_toml()))?;

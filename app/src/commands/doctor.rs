@@ -71,7 +71,7 @@ pub enum Health {
 /// # Errors
 /// If the configuration is wrong or the line cannot be opened.
 pub fn run(args: &DoctorArgs, shutdown: &Shutdown) -> anyhow::Result<Health> {
-    let config = Config::load(args.config.as_deref(), std::env::vars())?;
+    let config = Config::load(args.config.as_deref(), std::env::vars_os())?;
     let board = Board::this();
     let report = match &args.line {
         Some(port) => {

@@ -57,7 +57,7 @@ const DEFAULT: &str = "[[sources]]\nname = \"recording\"\nkind = \"file\"\npath 
 /// cannot be read to its end or holds no reading that can be used.
 pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     let mut config = match &args.config {
-        Some(path) => Config::load(Some(path), std::env::vars())?,
+        Some(path) => Config::load(Some(path), std::env::vars_os())?,
         None => Config::of_text(DEFAULT)?,
     };
     adapt(&mut config, args)?;

@@ -122,7 +122,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
 }
 
 fn load(args: &RunArgs) -> anyhow::Result<Config> {
-    let mut config = Config::load(args.config.as_deref(), std::env::vars())?;
+    let mut config = Config::load(args.config.as_deref(), std::env::vars_os())?;
     if let Some((host, port)) = &args.broker {
         config.mqtt.host.clone_from(host);
         config.mqtt.port = *port;
@@ -161,7 +161,10 @@ fn start(
 /// The configuration as it is now; none if it cannot take the old one's place.
 fn load_anew(args: &RunArgs, reporter: &Reporter, shutdown: &Shutdown) -> Option<Config> {
     let refuse = |reason: String| {
-        tracing::error!("not reloaded: {reason}");
+        // One for each line of the file that is wrong.
+        for problem in reason.lines() {
+            tracing::error!("not reloaded: {problem}");
+        }
         reporter.report(Event::NotReloaded { reason });
     };
     match load(args) {

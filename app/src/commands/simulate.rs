@@ -169,7 +169,7 @@ fn simulate_mqtt(
 ) -> anyhow::Result<Counts> {
     let format = args.format.unwrap_or(Format::Json);
     let (encoding, schedule) = (args.encoding(format)?, args.schedule(Pace::REAL_TIME)?);
-    let login = Config::load(None, environment())?.mqtt;
+    let login = Config::load(None, std::env::vars_os())?.mqtt;
     let address = BrokerAddress {
         host: host.clone(),
         port: *port,
@@ -260,12 +260,6 @@ fn report(args: &SimulateArgs, counts: &Counts) -> anyhow::Result<()> {
 
 fn is_stdout(path: &Path) -> bool {
     path == Path::new("-")
-}
-
-/// The variables that are UTF-8, as all of hark's are.
-fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// `HOST:PORT`, as a person types it.
