@@ -36,7 +36,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use machine::BoardConfig;
 pub use settings::{
     BrokerConfig, BundlePath, DeviceConfig, EventsConfig, ModelConfig, MqttConfig, OutputConfig,
-    Protocol,
+    Protocol, RemoteCommand,
 };
 pub use sources::{
     AlertTimes, Backoff, Clock, FileLink, Format, Link, MqttLink, NodesConfig, Parity, Rs485Config,

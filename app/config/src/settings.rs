@@ -10,7 +10,7 @@ use std::{
     str::FromStr,
 };
 
-use super::{section::Section, topics::check_level};
+use super::{error::suggestion, section::Section, topics::check_level};
 
 /// Sensors that a configuration may allow; beyond it memory, not a number, is the question.
 const SENSORS_MAX: usize = 1_000_000;
@@ -77,6 +77,8 @@ pub struct MqttConfig {
     pub root: String,
     /// Publish every verdict, not only alerts.
     pub verdicts: bool,
+    /// What whoever reaches the broker may ask for; each once.
+    pub commands: Vec<RemoteCommand>,
     /// Alerts that may wait for the broker: 1 to 1 000 000.
     pub alerts_queued_max: usize,
 }
@@ -97,6 +99,7 @@ impl MqttConfig {
             keep_alive_s: section.integer("keep_alive_s", 1..=u16::MAX),
             root: section.parsed("root", parse_root).unwrap_or_default(),
             verdicts: section.boolean("verdicts"),
+            commands: read_commands(section),
             alerts_queued_max: section.integer("alerts_queued_max", 1..=1_000_000),
         };
         if section.is_sound(&["username", "password_file"])
@@ -107,6 +110,31 @@ impl MqttConfig {
         }
         mqtt
     }
+}
+
+/// What may be asked for over the broker, by `cmd/<its name>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemoteCommand {
+    /// `node`: the period of nodes, and whether they send readings.
+    Node,
+}
+
+const COMMANDS: &[(&str, RemoteCommand)] = &[("node", RemoteCommand::Node)];
+
+fn read_commands(section: &mut Section<'_, '_>) -> Vec<RemoteCommand> {
+    let mut commands = Vec::new();
+    for (index, text) in section.texts("commands").iter().enumerate() {
+        match COMMANDS.iter().find(|(name, _)| name == text) {
+            Some((_, command)) if !commands.contains(command) => commands.push(*command),
+            Some(_) => section.wrong_item("commands", index, "stands there already"),
+            None => {
+                let names: Vec<&str> = COMMANDS.iter().map(|(name, _)| *name).collect();
+                let near = suggestion(text, &names);
+                section.wrong_item("commands", index, format!("no command {text:?}{near}"));
+            }
+        }
+    }
+    commands
 }
 
 /// The broker inside hark.

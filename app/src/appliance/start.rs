@@ -4,7 +4,7 @@
 use super::MakeFeed;
 use crate::board::{Board, Watched, supervise};
 use anyhow::Context;
-use hark_config::{BrokerAddress, Config, Link, SourceConfig, check_level};
+use hark_config::{BrokerAddress, Config, Link, RemoteCommand, SourceConfig, check_level};
 use hark_hal::{Clock, Realtime, ServiceManager};
 use hark_keeper::keep;
 use hark_outlet::data_dir::DataDir;
@@ -331,6 +331,12 @@ pub(super) fn publisher_settings(
     let status = |state: &str| {
         let version = env!("CARGO_PKG_VERSION");
         serde_json::json!({ "state": state, "device": device, "version": version }).to_string()
+    };
+    let is_allowed = config.mqtt.commands.contains(&RemoteCommand::Node);
+    let requests = if is_allowed {
+        requests
+    } else {
+        BTreeMap::new()
     };
     Ok(Some(PublisherSettings {
         broker: broker(config, own_broker(config), client_id(config, device))?,

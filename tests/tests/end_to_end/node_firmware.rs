@@ -207,7 +207,7 @@ fn a_command_over_mqtt_reaches_the_node_and_is_answered() -> Result<()> {
     let replies = broker.subscribe("hark/v1/gateway/reply/+")?;
     let site = Site::new("")?;
     let mut machine = Machine::new(&site, &elf, "fault=none")?;
-    let mqtt = format!("mqtt.port = {}", broker.port());
+    let mqtt = format!("mqtt.port = {}\nmqtt.commands = [\"node\"]", broker.port());
     let hark = listen_with(&site, &machine, &mqtt, &format!("elf = {elf:?}"))?;
     machine.run()?;
     hark.wait_for_stderr("node pump-1: taken")?;
