@@ -13,7 +13,7 @@ pub mod simulate;
 pub mod try_bundle;
 
 use crate::cli::{Cli, Command};
-use crate::logging::tell;
+use crate::logging::tell_error;
 use crate::summary::Summary;
 use anyhow::{Context, ensure};
 use hark_threads::shutdown::{self, Shutdown};
@@ -51,7 +51,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(format_args!("error: {error:#}"));
+            tell_error(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -110,7 +110,11 @@ impl NodeLog {
 
     fn hint(&mut self, source: &str, node: &str, log: &Log) {
         if std::mem::replace(&mut self.is_hint_said, true) {
-            tracing::debug!("{source}: {} bytes of log from {node}", log.bytes.len());
+            tracing::debug!(
+                peer = node,
+                "{source}: {} bytes of log from {node}",
+                log.bytes.len()
+            );
         } else {
             tracing::info!(
                 "{source}: node {node} writes a log; to read it, name the ELF file of its \
@@ -172,11 +176,11 @@ fn read(source: &str, table: LogTable, pieces: &Receiver<Piece>) {
 /// Writes a line into hark's own log.
 fn write(node: &str, Explained { level, message }: &Explained) {
     match level {
-        Some(Level::Error) => tracing::error!("node {node}: {message}"),
-        Some(Level::Warn) => tracing::warn!("node {node}: {message}"),
-        Some(Level::Info) | None => tracing::info!("node {node}: {message}"),
-        Some(Level::Debug) => tracing::debug!("node {node}: {message}"),
-        Some(Level::Trace) => tracing::trace!("node {node}: {message}"),
+        Some(Level::Error) => tracing::error!(peer = node, "node {node}: {message}"),
+        Some(Level::Warn) => tracing::warn!(peer = node, "node {node}: {message}"),
+        Some(Level::Info) | None => tracing::info!(peer = node, "node {node}: {message}"),
+        Some(Level::Debug) => tracing::debug!(peer = node, "node {node}: {message}"),
+        Some(Level::Trace) => tracing::trace!(peer = node, "node {node}: {message}"),
     }
 }
 

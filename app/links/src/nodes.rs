@@ -231,6 +231,7 @@ impl Nodes {
         let is_new = last.is_none_or(|last| last.boot_id != node.boot_id || last.name != node.name);
         if is_new {
             tracing::info!(
+                peer = %hot_path.source(),
                 "{}: node {} with firmware {}",
                 hot_path.source(),
                 node.name,

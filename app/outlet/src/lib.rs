@@ -8,6 +8,7 @@ pub mod data_dir;
 pub mod event_log;
 mod folder;
 pub mod line_writer;
+pub mod log;
 pub mod mqtt;
 pub mod node_commands;
 pub mod outputs;

@@ -110,6 +110,7 @@ impl NodeCommands {
             running: command.running,
         };
         tracing::info!(
+            peer = command.source,
             "{}: command {}: {}",
             command.source,
             command.id,

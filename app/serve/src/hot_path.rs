@@ -394,7 +394,7 @@ impl HotPath {
         driver.handle_link_up(now_us, &mut telling);
         self.figures.connects += 1;
         let source = Arc::clone(self.source());
-        tracing::info!("{source}: connected");
+        tracing::info!(peer = %source, "{source}: connected");
         self.voice.reporter.report(Event::LinkUp { source });
     }
 
@@ -402,7 +402,7 @@ impl HotPath {
     pub fn handle_link_down(&mut self, reason: &dyn Display) {
         self.figures.link_losses += 1;
         let source = Arc::clone(self.source());
-        tracing::warn!("{source}: {reason}");
+        tracing::warn!(peer = %source, "{source}: {reason}");
         let reason = reason.to_string();
         self.voice.reporting.link_reason = Some(reason.as_str().into());
         let now_us = self.now_us();

@@ -26,6 +26,7 @@ mod hark;
 mod hostile_bundles;
 mod lifecycle;
 mod line;
+mod log;
 mod models;
 mod mqtt_formats;
 mod node;

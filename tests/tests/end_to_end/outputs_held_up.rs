@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use hark_tests::{Mosquitto, Subscription, hark_command, wait_until};
-use hark_wire::Message;
+use hark_wire::{Health, Message};
 use serde_json::Value;
 
 use crate::LIMIT;
@@ -24,7 +24,7 @@ const RUN: [&str; 4] = ["run", "--config", "hark.toml", "--json"];
 const NONBLOCK: i32 = 0o4000;
 /// More than a pipe and hark's own queue take together of what is logged of
 /// each, some 90 bytes.
-const HELLOS: u32 = 4000;
+const HEALTHS: u32 = 4000;
 
 /// A pipe that is full, and that nobody reads until [`Unread::read`].
 struct Unread {
@@ -115,6 +115,13 @@ impl Scene {
         Ok(())
     }
 
+    /// As many words of the node's health, which are logged by those who ask for
+    /// all of it.
+    fn tell_health(&mut self, times: u32) -> Result<()> {
+        let health = node::frame(&Message::Health(Health::default()));
+        (0..times).try_for_each(|_| self.node.send_bytes(&health))
+    }
+
     /// As many restarts of the node, each of which is logged.
     fn restart_node(&mut self, times: u32) -> Result<()> {
         let mut hello = node::hello("press-1", "bar");
@@ -138,9 +145,11 @@ fn a_standard_error_that_nobody_reads_stops_nothing_and_is_told_what_it_missed()
     let mut scene = Scene::new()?;
     let mut stderr = Unread::new(&scene.site.path().join("fifo"))?;
     let stdout = scene.site.keep("stdout")?;
-    let hark = scene.site.spawn(hark_run()?, stdout, stderr.writer()?)?;
+    let mut command = hark_run()?;
+    command.env("HARK_LOG", "warn,hark=info,hark_links=debug");
+    let hark = scene.site.spawn(command, stdout, stderr.writer()?)?;
     scene.node.meet()?;
-    scene.restart_node(HELLOS)?;
+    scene.tell_health(HEALTHS)?;
     scene.swing(3)?;
     stderr.read_until("lines were left out")?;
     let summary = hark.terminate()?.summary()?;

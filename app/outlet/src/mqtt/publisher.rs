@@ -348,9 +348,12 @@ impl Desk {
             ClientEvent::Oversize { bytes } => {
                 tracing::warn!("a command for a node of {bytes} bytes is not taken");
             }
-            ClientEvent::Published { handle } => self.handle_answered(handle, |counts| {
-                counts.alerts_published += 1;
-            }),
+            ClientEvent::Published { handle } => {
+                tracing::debug!("the broker has acknowledged a letter");
+                self.handle_answered(handle, |counts| {
+                    counts.alerts_published += 1;
+                });
+            }
             ClientEvent::Refused {
                 handle,
                 topic,

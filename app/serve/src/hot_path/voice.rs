@@ -123,15 +123,20 @@ impl Voice {
         let report = self
             .reporting
             .report(alert, sensor, model, wall_us() as i64);
+        let (state, kind) = (report.state, report.kind);
+        tracing::debug!("{}: {sensor} {state}, {kind}", self.source());
         self.reporter.report(Event::Alert(report));
     }
 
     fn say_step(&self, step: &LadderStep) {
+        let source = self.source();
+        let (from, to, reason) = (step.from.name(), step.to.name(), step.reason.name());
+        tracing::warn!(peer = %source, "{source}: the {to} answers, no longer the {from}: {reason}");
         self.reporter.report(Event::Ladder {
-            source: Arc::clone(self.source()),
-            from: step.from.name(),
-            to: step.to.name(),
-            reason: step.reason.name(),
+            source: Arc::clone(source),
+            from,
+            to,
+            reason,
         });
     }
 
@@ -157,10 +162,14 @@ impl Voice {
         let source = &self.reporting.source;
         let kept = &mut self.examples[reason.index()];
         if kept.is_some() {
+            if tracing::enabled!(tracing::Level::DEBUG) {
+                let example = example();
+                tracing::debug!("{source}: rejected, {}: {example}", reason.name());
+            }
             return;
         }
         let example = example();
-        tracing::warn!("{source}: rejecting, {}: {example}", reason.name());
+        tracing::warn!(peer = %source, "{source}: rejecting, {}: {example}", reason.name());
         self.reporter.report(Event::Rejecting {
             source: Arc::clone(source),
             reason: reason.name(),
