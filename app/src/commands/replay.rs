@@ -196,6 +196,24 @@ mod tests {
     }
 
     #[test]
+    fn a_built_in_model_is_taken_by_its_name_and_a_folder_by_its_path() {
+        use clap::Parser;
+        for (named, bundle) in [
+            ("builtin:pump-rig", BundlePath::Builtin("pump-rig".into())),
+            ("models/mine", BundlePath::Folder("models/mine".into())),
+        ] {
+            let words = ["hark", "replay", "a.csv", "--model", named];
+            let crate::cli::Command::Replay(args) = crate::cli::Cli::parse_from(words).command
+            else {
+                panic!("another command");
+            };
+            let mut config = Config::of_text(DEFAULT).unwrap();
+            adapt(&mut config, &args).unwrap();
+            assert_eq!(config.models[0].bundle, bundle);
+        }
+    }
+
+    #[test]
     fn a_recording_without_a_usable_reading_is_an_error_with_the_main_reason() {
         let none = "no reading of a.csv was usable".to_owned();
         assert_eq!(said(0, &[]), Some(none.clone()));
