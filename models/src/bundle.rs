@@ -16,7 +16,7 @@ use crate::files::{Files, MODEL_BYTES_MAX, sha256_hex};
 use crate::golden::{GOLDEN_BYTES_MAX, Golden, GoldenError};
 use crate::infer::Infer;
 use crate::load::LoadError;
-use crate::manifest::{FORMAT, MANIFEST_BYTES_MAX, Manifest, Precision, Variant};
+use crate::manifest::{FORMAT, Fault, Lines, MANIFEST_BYTES_MAX, Manifest, Precision, Variant};
 use crate::runtime::Runtimes;
 
 /// The manifest's name in every bundle.
@@ -27,6 +27,7 @@ pub const MANIFEST: &str = "manifest.toml";
 pub struct Bundle<P> {
     files: Files,
     manifest: Manifest<P>,
+    lines: Lines,
     golden: Golden,
     digest: String,
 }
@@ -109,15 +110,13 @@ pub enum BundleError {
         /// The name, cut to the allowed length.
         name: String,
     },
-    /// The manifest does not parse.
-    #[error("{file}, line {line}: {message}")]
-    Toml {
+    /// The manifest is wrong.
+    #[error("{file}, {}", each(.faults))]
+    Manifest {
         /// The manifest.
         file: String,
-        /// Counted from 1.
-        line: usize,
-        /// What is wrong, with the key.
-        message: String,
+        /// At least one, in the order of their lines.
+        faults: Vec<Fault>,
     },
     /// The manifest is of another format.
     #[error("{file}: format {found}, this binary reads format {FORMAT}")]
@@ -126,16 +125,6 @@ pub enum BundleError {
         file: String,
         /// Its format.
         found: u32,
-    },
-    /// A value in the manifest is out of its range.
-    #[error("{file}: {key}: {problem}")]
-    Field {
-        /// The manifest.
-        file: String,
-        /// The key, with its path.
-        key: String,
-        /// What is wrong and what would be right.
-        problem: String,
     },
     /// A file's content is not what the manifest says.
     #[error("{file}: sha256 is {found}, the manifest says {expected}")]
@@ -178,6 +167,11 @@ impl BundleError {
     }
 }
 
+fn each(faults: &[Fault]) -> String {
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    faults.join("; ")
+}
+
 fn list(skipped: &[Skipped]) -> String {
     if skipped.is_empty() {
         return "none has that precision".to_owned();
@@ -205,7 +199,7 @@ impl<P: DeserializeOwned> Bundle<P> {
 
     fn check(files: Files) -> Result<Self, BundleError> {
         let bytes = files.read(MANIFEST, MANIFEST_BYTES_MAX)?;
-        let manifest = Manifest::parse(&files.describe(MANIFEST), &bytes)?;
+        let (manifest, lines) = Manifest::parse(&files.describe(MANIFEST), &bytes)?;
         let name = &manifest.golden.file;
         let json = files.read_verified(name, &manifest.golden.sha256, GOLDEN_BYTES_MAX)?;
         let golden =
@@ -217,6 +211,7 @@ impl<P: DeserializeOwned> Bundle<P> {
             digest: sha256_hex(&bytes),
             files,
             manifest,
+            lines,
             golden,
         })
     }
@@ -226,6 +221,22 @@ impl<P> Bundle<P> {
     /// The manifest.
     pub fn manifest(&self) -> &Manifest<P> {
         &self.manifest
+    }
+
+    /// A fault of the manifest's that the caller found in its part, at `key`.
+    pub fn fault(&self, key: &str, problem: &str) -> Fault {
+        Fault {
+            line: self.lines.line(key),
+            message: format!("{key}: {problem}"),
+        }
+    }
+
+    /// That the manifest has these faults.
+    pub fn wrong(&self, faults: Vec<Fault>) -> BundleError {
+        BundleError::Manifest {
+            file: self.files.describe(MANIFEST),
+            faults,
+        }
     }
 
     /// The golden vectors, for the caller's part of the check.

@@ -9,11 +9,17 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer};
+use toml::de::{DeTable, Deserializer};
 
 use crate::bundle::BundleError;
 use crate::files::read_file;
+
+mod faults;
+
+use faults::FAULTS_MAX;
+pub use faults::{Fault, Lines};
 
 /// The only manifest format so far.
 pub const FORMAT: u32 = 1;
@@ -57,8 +63,10 @@ pub struct Manifest<P> {
 #[serde(deny_unknown_fields)]
 pub struct Model {
     /// 1 to 64 of `a-z 0-9 -`.
+    #[serde(deserialize_with = "name")]
     pub name: String,
     /// 1 to 64 of `a-z A-Z 0-9 . + -`.
+    #[serde(deserialize_with = "version")]
     pub version: String,
     /// One or two sentences for people.
     pub description: String,
@@ -67,8 +75,10 @@ pub struct Model {
     /// Where the training data came from.
     pub data: String,
     /// Number of features, 1 to [`WIDTH_MAX`].
+    #[serde(deserialize_with = "width")]
     pub inputs: usize,
     /// Number of outputs, 1 to [`WIDTH_MAX`].
+    #[serde(deserialize_with = "width")]
     pub outputs: usize,
     /// `created`: when it was trained; RFC 3339 in the file, here microseconds since
     /// 1970 in UTC.
@@ -78,7 +88,7 @@ pub struct Model {
     #[serde(rename = "valid_until", default, deserialize_with = "rfc3339")]
     pub valid_until_utc_us: Option<i64>,
     /// How old it may become, 1 to [`AGE_DAYS_MAX`] days; needs `created`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "days")]
     pub max_age_days: Option<u32>,
 }
 
@@ -91,33 +101,21 @@ impl Model {
         aged.into_iter().chain(self.valid_until_utc_us).min()
     }
 
-    fn check_age(&self) -> Result<(), (String, String)> {
-        let wrong = |key: &str, problem: String| Err((format!("model.{key}"), problem));
-        if let Some(days) = self.max_age_days {
-            if !(1..=AGE_DAYS_MAX).contains(&days) {
-                return wrong(
-                    "max_age_days",
-                    format!("{days} is not in 1 to {AGE_DAYS_MAX}"),
-                );
-            }
-            if self.created_utc_us.is_none() {
-                return wrong(
-                    "max_age_days",
-                    "there is no model.created to count from".to_owned(),
-                );
-            }
+    fn check_age(&self) -> Option<(&'static str, &'static str)> {
+        if self.max_age_days.is_some() && self.created_utc_us.is_none() {
+            return Some((
+                "model.max_age_days",
+                "there is no model.created to count from",
+            ));
         }
-        match (self.created_utc_us, self.valid_until_utc_us) {
-            (Some(created), Some(until)) if until <= created => {
-                wrong("valid_until", "it is not after model.created".to_owned())
-            }
-            _ => Ok(()),
-        }
+        let dates = self.created_utc_us.zip(self.valid_until_utc_us);
+        let is_wrong = dates.is_some_and(|(created, until)| until <= created);
+        is_wrong.then_some(("model.valid_until", "it is not after model.created"))
     }
 }
 
 /// A moment in RFC 3339, such as `2026-03-01T12:00:00Z`, as microseconds since 1970.
-fn rfc3339<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+fn rfc3339<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     let text = String::deserialize(deserializer)?;
     match text.parse::<jiff::Timestamp>() {
         Ok(moment) => Ok(Some(moment.as_microsecond())),
@@ -139,6 +137,7 @@ pub struct Variant {
     /// File name inside the bundle.
     pub file: String,
     /// SHA-256 of the file, 64 lower-case hex digits.
+    #[serde(deserialize_with = "sha256")]
     pub sha256: String,
 }
 
@@ -149,6 +148,7 @@ pub struct GoldenFile {
     /// File name inside the bundle.
     pub file: String,
     /// SHA-256 of the file, 64 lower-case hex digits.
+    #[serde(deserialize_with = "sha256")]
     pub sha256: String,
 }
 
@@ -183,103 +183,115 @@ impl<P: DeserializeOwned> Manifest<P> {
     ///
     /// # Errors
     /// As [`Manifest::parse`], and that it cannot be read or is too large.
-    pub fn read(path: &Path) -> Result<Self, BundleError> {
+    pub fn read(path: &Path) -> Result<(Self, Lines), BundleError> {
         let bytes = read_file(path, MANIFEST_BYTES_MAX)?;
         Self::parse(&path.display().to_string(), &bytes)
     }
 
-    /// Parses and checks a manifest; `file` is its name for errors.
+    /// Parses and checks a manifest; `file` is its name for errors. With it comes
+    /// where its keys are, for whoever checks its pipeline.
     ///
     /// # Errors
-    /// [`BundleError::Toml`] with line and key, [`BundleError::Format`] for a
-    /// format other than [`FORMAT`], [`BundleError::Field`] for a value out of
-    /// its range.
-    pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, BundleError> {
-        let text = std::str::from_utf8(bytes).map_err(|error| BundleError::Toml {
+    /// [`BundleError::Manifest`] with every fault, its line and key,
+    /// [`BundleError::Format`] for a format other than [`FORMAT`].
+    pub fn parse(file: &str, bytes: &[u8]) -> Result<(Self, Lines), BundleError> {
+        let text = std::str::from_utf8(bytes).map_err(|error| BundleError::Manifest {
             file: file.to_owned(),
-            line: line_at(bytes, error.valid_up_to()),
-            message: "not UTF-8".to_owned(),
+            faults: vec![Fault {
+                line: faults::line_at(bytes, error.valid_up_to()),
+                message: "not UTF-8".to_owned(),
+            }],
         })?;
-        let probe: Probe = toml::from_str(text).map_err(|error| located(file, text, error))?;
+        let (document, errors) = DeTable::parse_recoverable(text);
+        let wrong = |faults| BundleError::Manifest {
+            file: file.to_owned(),
+            faults,
+        };
+        if !errors.is_empty() {
+            let faults = errors.iter().map(|error| faults::fault(text, error));
+            return Err(wrong(faults.take(FAULTS_MAX).collect()));
+        }
+        let probe = Probe::deserialize(Deserializer::from(document.clone()));
+        let probe = probe.map_err(|error| wrong(vec![faults::fault(text, &error)]))?;
         if probe.format != FORMAT {
             return Err(BundleError::Format {
                 file: file.to_owned(),
                 found: probe.format,
             });
         }
-        let manifest: Self = toml::from_str(text).map_err(|error| located(file, text, error))?;
-        manifest
-            .check()
-            .map_err(|(key, problem)| BundleError::Field {
-                file: file.to_owned(),
-                key,
-                problem,
-            })?;
-        Ok(manifest)
+        let lines = Lines::of(text, document.get_ref());
+        let (whole, mut faults) = faults::read::<Self>(text, &document);
+        let problems = whole.as_ref().map(Self::check).unwrap_or_default();
+        faults.extend(problems.into_iter().map(|(key, problem)| Fault {
+            line: lines.line(key),
+            message: format!("{key}: {problem}"),
+        }));
+        faults.sort();
+        match whole {
+            Some(whole) if faults.is_empty() => Ok((whole, lines)),
+            _ => Err(wrong(faults)),
+        }
     }
 
-    fn check(&self) -> Result<(), (String, String)> {
-        let model = &self.model;
-        check_word("model.name", &model.name, "a-z 0-9 -", |c| {
-            c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
-        })?;
-        check_word("model.version", &model.version, "a-z A-Z 0-9 . + -", |c| {
-            c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '-')
-        })?;
-        check_count("model.inputs", model.inputs, WIDTH_MAX)?;
-        check_count("model.outputs", model.outputs, WIDTH_MAX)?;
-        model.check_age()?;
-        check_count("variants", self.variants.len(), VARIANTS_MAX)?;
-        for (index, variant) in self.variants.iter().enumerate() {
-            check_sha256(&format!("variants[{index}].sha256"), &variant.sha256)?;
-        }
-        check_sha256("golden.sha256", &self.golden.sha256)
+    /// What only shows when all values are there.
+    fn check(&self) -> Vec<(&'static str, String)> {
+        let count = self.variants.len();
+        let variants = (!(1..=VARIANTS_MAX).contains(&count))
+            .then(|| ("variants", format!("{count} is not in 1 to {VARIANTS_MAX}")));
+        let age = self.model.check_age();
+        let age = age.map(|(key, problem)| (key, problem.to_owned()));
+        variants.into_iter().chain(age).collect()
     }
 }
 
-fn check_word(
-    key: &str,
-    value: &str,
+fn name<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    word(deserializer, "a-z 0-9 -", is_allowed)
+}
+
+fn version<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '-');
+    word(deserializer, "a-z A-Z 0-9 . + -", is_allowed)
+}
+
+fn word<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
     alphabet: &str,
     is_allowed: impl Fn(char) -> bool,
-) -> Result<(), (String, String)> {
+) -> Result<String, D::Error> {
+    let value = String::deserialize(deserializer)?;
     if NAME_LENGTHS.contains(&value.len()) && value.chars().all(is_allowed) {
-        return Ok(());
+        return Ok(value);
     }
     let (min, max) = (NAME_LENGTHS.start(), NAME_LENGTHS.end());
     let problem = format!("{value:?} is not {min} to {max} characters of {alphabet}");
-    Err((key.to_owned(), problem))
+    Err(D::Error::custom(problem))
 }
 
-fn check_count(key: &str, value: usize, max: usize) -> Result<(), (String, String)> {
-    if (1..=max).contains(&value) {
-        return Ok(());
+fn width<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let value = usize::deserialize(deserializer)?;
+    if (1..=WIDTH_MAX).contains(&value) {
+        return Ok(value);
     }
-    Err((key.to_owned(), format!("{value} is not in 1 to {max}")))
+    let problem = format!("{value} is not in 1 to {WIDTH_MAX}");
+    Err(D::Error::custom(problem))
 }
 
-fn check_sha256(key: &str, value: &str) -> Result<(), (String, String)> {
+fn days<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let value = u32::deserialize(deserializer)?;
+    if (1..=AGE_DAYS_MAX).contains(&value) {
+        return Ok(Some(value));
+    }
+    let problem = format!("{value} is not in 1 to {AGE_DAYS_MAX}");
+    Err(D::Error::custom(problem))
+}
+
+fn sha256<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let value = String::deserialize(deserializer)?;
     let is_hex = |c: char| matches!(c, '0'..='9' | 'a'..='f');
     if value.len() == 64 && value.chars().all(is_hex) {
-        return Ok(());
+        return Ok(value);
     }
     let problem = format!("{value:?} is not a SHA-256 in 64 lower-case hex digits");
-    Err((key.to_owned(), problem))
-}
-
-/// A TOML error with its file, line and key. The parser tells the key only when it
-/// does not show the source, so it is asked without.
-fn located(file: &str, text: &str, mut error: toml::de::Error) -> BundleError {
-    let at = error.span().map_or(0, |span| span.start);
-    error.set_input(None);
-    BundleError::Toml {
-        file: file.to_owned(),
-        line: line_at(text.as_bytes(), at),
-        message: error.to_string().trim_end().replace('\n', " "),
-    }
-}
-
-fn line_at(bytes: &[u8], at: usize) -> usize {
-    let before = &bytes[..at.min(bytes.len())];
-    1 + before.iter().filter(|byte| **byte == b'\n').count()
+    Err(D::Error::custom(problem))
 }

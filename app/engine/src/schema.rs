@@ -41,7 +41,7 @@ impl Schema {
         self.channels.iter().position(|c| c.name == name)
     }
 
-    /// Refuses a schema that no reading could satisfy.
+    /// Refuses a schema that no reading could satisfy, whatever its channels are.
     ///
     /// # Errors
     /// [`SpecError`] naming the field, what it holds and what would be right.
@@ -58,23 +58,22 @@ impl Schema {
         let age_is_valid = self.age_max_ms.is_none_or(is_positive);
         require(age_is_valid, "schema.age_max_ms", || {
             "expected a time above 0".into()
-        })?;
-        self.channels
-            .iter()
-            .enumerate()
-            .try_for_each(|(index, channel)| self.check_channel(index, channel))
+        })
     }
 
-    fn check_channel(&self, index: usize, channel: &Channel) -> Result<(), SpecError> {
+    /// Refuses a channel that no reading could satisfy.
+    ///
+    /// # Errors
+    /// As [`Schema::check`].
+    pub(crate) fn check_channel(&self, channel: &Channel) -> Result<(), SpecError> {
         let name = &channel.name;
         require(!name.is_empty(), "schema.channels.name", || {
-            format!("channel {index} has no name")
+            "a channel needs a name".into()
         })?;
-        require(
-            self.channel(name) == Some(index),
-            "schema.channels.name",
-            || format!("`{name}` is used twice"),
-        )?;
+        let namesakes = self.channels.iter().filter(|other| other.name == *name);
+        require(namesakes.count() == 1, "schema.channels.name", || {
+            format!("`{name}` is used twice")
+        })?;
         let range_is_valid =
             channel.min.is_finite() && channel.max.is_finite() && channel.min < channel.max;
         require(range_is_valid, "schema.channels.min", || {
@@ -101,6 +100,7 @@ pub(crate) fn require(
     }
     Err(SpecError {
         field,
+        index: None,
         problem: problem(),
     })
 }

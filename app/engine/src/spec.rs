@@ -17,12 +17,40 @@ pub const HISTORY_MAX: u32 = 64;
 
 /// A field of a pipeline that cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("pipeline.{field}: {problem}")]
+#[error("{}: {problem}", key(.field, *.index))]
 pub struct SpecError {
     /// Dotted path below `[pipeline]`.
     pub field: &'static str,
+    /// Which entry of the list that the path begins with, if it does.
+    pub index: Option<usize>,
     /// What is wrong with it and what would be right.
     pub problem: String,
+}
+
+/// The lists below `[pipeline]`.
+const LISTS: [&str; 2] = ["schema.channels", "features"];
+
+impl SpecError {
+    /// The key in the manifest, such as `pipeline.features[1].scale`.
+    pub fn key(&self) -> String {
+        key(self.field, self.index)
+    }
+
+    fn of(self, index: usize) -> Self {
+        Self {
+            index: Some(index),
+            ..self
+        }
+    }
+}
+
+fn key(field: &str, index: Option<usize>) -> String {
+    let mut lists = LISTS.into_iter();
+    let list = lists.find_map(|list| Some((list, field.strip_prefix(list)?)));
+    match (list, index) {
+        (Some((list, rest)), Some(index)) => format!("pipeline.{list}[{index}]{rest}"),
+        _ => format!("pipeline.{field}"),
+    }
 }
 
 /// Everything between a reading and an alert, as a bundle declares it.
@@ -111,18 +139,42 @@ impl PipelineSpec {
     /// # Errors
     /// The first [`SpecError`], in the order of the tables.
     pub fn check(&self) -> Result<(), SpecError> {
-        self.schema.check()?;
-        self.window.check()?;
+        self.problems().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// What cannot be served: the first problem of each table and list entry.
+    pub fn problems(&self) -> Vec<SpecError> {
+        let channels = self.schema.channels.iter().enumerate();
+        let channels =
+            channels.map(|(index, c)| self.schema.check_channel(c).map_err(|e| e.of(index)));
+        let readings = [self.schema.check(), self.window.check()];
+        let mut problems: Vec<SpecError> = readings
+            .into_iter()
+            .chain(channels)
+            .filter_map(Result::err)
+            .collect();
+        // Features are of sound channels and windows.
+        if problems.is_empty() {
+            let features = self.features.iter().enumerate();
+            let features = features.map(|(index, f)| f.check(self).map_err(|e| e.of(index)));
+            let features = features.chain([self.check_features_len()]);
+            problems.extend(features.filter_map(Result::err));
+        }
+        if problems.is_empty() {
+            problems.extend(self.score.check(self.features_len()).err());
+        }
+        problems.extend(self.verdict.check().err());
+        problems
+    }
+
+    fn check_features_len(&self) -> Result<(), SpecError> {
         require(!self.features.is_empty(), "features", || {
             "expected at least one [[pipeline.features]]".into()
         })?;
-        self.features.iter().try_for_each(|f| f.check(self))?;
         let len = self.features_len();
         require(len <= FEATURES_MAX, "features", || {
             format!("{len} features; at most {FEATURES_MAX} fit")
-        })?;
-        self.score.check(len)?;
-        self.verdict.check()
+        })
     }
 }
 

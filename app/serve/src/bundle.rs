@@ -71,19 +71,28 @@ impl ModelBundle {
     fn checked(bundle: Bundle<PipelineSpec>, folder: Option<PathBuf>) -> anyhow::Result<Self> {
         let manifest = bundle.manifest();
         let (pipeline, model) = (&manifest.pipeline, &manifest.model);
-        pipeline.check()?;
-        let features = pipeline.features_len();
-        ensure!(
-            features == model.inputs,
-            "manifest.toml: model.inputs is {}, but [pipeline] has {features} features",
-            model.inputs
-        );
-        let outputs_min = pipeline.score.outputs_min(features);
-        ensure!(
-            model.outputs >= outputs_min,
-            "manifest.toml: model.outputs is {}, but [pipeline.score] needs {outputs_min}",
-            model.outputs
-        );
+        let problems = pipeline.problems();
+        let mut faults: Vec<_> = problems
+            .iter()
+            .map(|problem| bundle.fault(&problem.key(), &problem.problem))
+            .collect();
+        if faults.is_empty() {
+            let features = pipeline.features_len();
+            let outputs_min = pipeline.score.outputs_min(features);
+            let (inputs, outputs) = (model.inputs, model.outputs);
+            faults.extend((inputs != features).then(|| {
+                let problem = format!("{inputs}, but [pipeline] has {features} features");
+                bundle.fault("model.inputs", &problem)
+            }));
+            faults.extend((outputs < outputs_min).then(|| {
+                let problem = format!("{outputs}, but [pipeline.score] needs {outputs_min}");
+                bundle.fault("model.outputs", &problem)
+            }));
+        }
+        if !faults.is_empty() {
+            faults.sort();
+            return Err(bundle.wrong(faults).into());
+        }
         check_readings(bundle.golden(), pipeline.schema.channels.len())?;
         Ok(Self { bundle, folder })
     }

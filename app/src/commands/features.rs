@@ -64,7 +64,7 @@ pub fn run(args: &FeaturesArgs) -> anyhow::Result<()> {
 }
 
 fn read_pipeline(model: &BundlePath) -> anyhow::Result<PipelineSpec> {
-    let manifest = match model {
+    let (manifest, _) = match model {
         BundlePath::Folder(path) if path.is_dir() => Manifest::read(&path.join(MANIFEST))?,
         BundlePath::Folder(file) => Manifest::read(file)?,
         BundlePath::Builtin(_) => return Ok(ModelBundle::open(model)?.pipeline().clone()),

@@ -419,7 +419,7 @@ fn manifest_errors_name_file_line_and_key() {
     check(
         "inputs = 4",
         "inptus = 4",
-        &["manifest.toml, line 8", "`inptus`", "`inputs`"],
+        &["manifest.toml, line ", "line 8: model.inptus", "`inputs`"],
     );
     check(
         "window = 16",
@@ -439,6 +439,53 @@ fn manifest_errors_name_file_line_and_key() {
     );
     check("outputs = 3", "outputs = = 3", &["line 9"]);
     check("version = \"1.0.0\"\n", "", &["line 2", "`version`"]);
+}
+
+#[test]
+fn every_fault_of_a_manifest_is_told_at_once_with_its_line() {
+    let spoil = |recipe: &mut Recipe| {
+        let manifest = &mut recipe.manifest;
+        for (from, to) in [
+            ("\"tiny\"", "\"Tiny!\""),
+            ("version = \"1.0.0\"\n", ""),
+            ("inputs = 4", "inptus = 4"),
+            ("outputs = 3", "outputs = 0"),
+            ("\"int8\"", "\"int4\""),
+            ("\"FLOAT32\"", "\"abc\""),
+            ("file = \"golden.json\"", "fiel = \"golden.json\""),
+            ("window = 16", "window = \"16\""),
+        ] {
+            assert!(manifest.contains(from), "{from}");
+            *manifest = manifest.replacen(from, to, 1);
+        }
+    };
+    let expected = [
+        "manifest.toml, line 3: model.name: \"Tiny!\" is not 1 to 64",
+        "line 7: model.inptus: unknown field `inptus`",
+        "line 8: model.outputs: 0 is not in 1 to 65536",
+        "line 10: variants[0].precision: unknown variant `int4`",
+        "line 18: variants[1].sha256: \"abc\" is not",
+        "line 20: golden.fiel: unknown field `fiel`",
+        "line 23: pipeline.window: invalid type",
+    ];
+    check_refused(spoil, &expected);
+    // Syntax is read first, and to the end too.
+    check_refused(
+        |recipe| recipe.manifest = recipe.manifest.replace("puts = ", "puts = = "),
+        &["line 8", "line 9"],
+    );
+}
+
+#[test]
+fn what_is_missing_for_another_fault_is_no_fault() {
+    let mut recipe = Recipe::sound();
+    recipe.manifest = recipe.manifest.replace("inputs = 4", "inputs = \"4\"");
+    let refused = open(&recipe.write()).expect_err("it is spoilt");
+    let BundleError::Manifest { faults, .. } = refused else {
+        panic!("{refused}");
+    };
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert_eq!(faults[0].line, 8);
 }
 
 #[test]

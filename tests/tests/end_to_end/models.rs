@@ -88,6 +88,33 @@ fn a_damaged_bundle_is_refused_at_the_start() -> Result<()> {
 }
 
 #[test]
+fn every_error_of_a_manifest_is_told_at_once_with_its_line() -> Result<()> {
+    let site = Site::new("")?;
+    let path = site.path().join(bundle::NAME).join("manifest.toml");
+    let mut manifest = fs::read_to_string(&path)?;
+    let mut expected = Vec::new();
+    for (from, to, key) in [
+        (
+            "rate_max = 10.0",
+            "rate_max = -1.0",
+            "schema.channels[1].rate_max",
+        ),
+        ("threshold = 5.0", "threshold = 0.0", "verdict.threshold"),
+    ] {
+        let at = manifest.find(from).context(from)?;
+        let line = 1 + manifest[..at].matches('\n').count();
+        expected.push(format!("line {line}: pipeline.{key}: "));
+        manifest = manifest.replacen(from, to, 1);
+    }
+    fs::write(&path, manifest)?;
+    let ended = site.finish(&["check", "--config", "hark.toml"])?;
+    for place in &expected {
+        check_failure(&ended, "manifest.toml, line ", place)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn golden_readings_wider_than_any_sensor_are_refused() -> Result<()> {
     let site = Site::new("")?;
     let wide = format!("\"readings\": [[{}0], ", "0, ".repeat(33));
