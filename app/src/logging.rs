@@ -23,7 +23,7 @@ use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use tracing::Level;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -86,8 +86,8 @@ impl Logging {
             .as_ref()
             .map_or(Ok(None), |asked| asked.parse().map(Some));
         let filter = match &wanted {
-            Ok(Some(filter)) => EnvFilter::clone(filter),
-            _ => EnvFilter::new(LOG),
+            Ok(Some(filter)) => Targets::clone(filter),
+            _ => LOG.parse().expect("the default is well-formed"),
         };
         tracing_subscriber::registry()
             .with(log.clone().with_filter(filter))
