@@ -34,10 +34,12 @@ impl Confinement {
     pub fn enter(self) -> io::Result<()> {
         set_parent_process_death_signal(Some(Signal::KILL))?;
         let used = status_kib("VmSize:").unwrap_or(0) * 1024;
-        lower(Resource::As, used.saturating_add(self.memory_bytes))?;
-        let cpu = crate::cpu_time() + self.cpu;
-        lower(Resource::Cpu, cpu.as_secs().max(1))?;
-        lower(Resource::Core, 0)?;
+        let memory = used.saturating_add(self.memory_bytes);
+        lower(Resource::As, memory, memory)?;
+        let cpu = (crate::cpu_time() + self.cpu).as_secs().max(1);
+        // At the hard limit the kernel kills as it does for want of memory.
+        lower(Resource::Cpu, cpu, cpu + 1)?;
+        lower(Resource::Core, 0, 0)?;
         // Neither is needed for the limits to hold.
         nice(NICENESS).ok();
         std::fs::write("/proc/self/oom_score_adj", "1000").ok();
@@ -46,12 +48,12 @@ impl Confinement {
 }
 
 /// Both limits, for what was there may be lower already.
-fn lower(resource: Resource, to: u64) -> io::Result<()> {
+fn lower(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
     let Rlimit { current, maximum } = getrlimit(resource);
-    let lowered = |limit: Option<u64>| Some(limit.map_or(to, |limit| limit.min(to)));
+    let lowered = |limit: Option<u64>, to: u64| Some(limit.map_or(to, |limit| limit.min(to)));
     let limits = Rlimit {
-        current: lowered(current),
-        maximum: lowered(maximum),
+        current: lowered(current, soft),
+        maximum: lowered(maximum, hard),
     };
     Ok(setrlimit(resource, limits)?)
 }

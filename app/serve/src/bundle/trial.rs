@@ -132,7 +132,11 @@ pub(super) fn pass(
     }
     let text = judge(status, said.trim_end(), memory_bytes);
     // With less memory than a load may take, the same bundle may do better later.
-    if status.signal().is_some() && memory_bytes == LOAD_BYTES_MAX {
+    let is_fatal = matches!(
+        status.signal(),
+        Some(signal::SIGABRT | signal::SIGSEGV | signal::SIGXCPU)
+    );
+    if is_fatal && memory_bytes == LOAD_BYTES_MAX {
         remember(digest, Seen::Fatal(text.clone()));
     }
     bail!(Failed {
@@ -192,10 +196,10 @@ fn judge(status: ExitStatus, said: &str, memory_bytes: u64) -> String {
         Some(signal::SIGABRT | signal::SIGSEGV) => {
             format!("loading it takes more memory than it may, {mib} MiB, or its graph is too deep")
         }
-        Some(signal::SIGXCPU | signal::SIGKILL) => format!(
-            "loading it takes more than {LOAD_CPU_MAX:?} of CPU time, or more memory than the \
-             machine has"
-        ),
+        Some(signal::SIGXCPU) => {
+            format!("loading it takes more than {LOAD_CPU_MAX:?} of CPU time")
+        }
+        Some(signal::SIGKILL) => "loading it was killed, as for want of memory".to_owned(),
         Some(signal) => format!("loading it ended by signal {signal}"),
     }
 }
