@@ -43,6 +43,8 @@ pub struct Summary {
     pub inference_us: Latency,
     /// The model of the first source.
     pub model: ModelIdentity,
+    /// Sensors that never had a verdict, fell silent, and were too many to be told.
+    pub silences_untold: u64,
     /// Readings that never arrived, by sequence number or timestamp.
     pub missed: u64,
     /// Inferences that failed.
@@ -207,6 +209,7 @@ impl Summary {
                 *self.alerts_by_kind.entry(kind.name()).or_default() += count;
             }
         }
+        self.silences_untold += counters.silences_untold;
         self.missed = self.missed.saturating_add(counters.missed);
         self.model_faults += counters.model_faults;
         self.cache_hits += counters.cache_hits;

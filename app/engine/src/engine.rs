@@ -45,6 +45,7 @@ use crate::verdict::{AlertState, Verdict};
 use crate::window::WindowShape;
 use crate::{Reading, Receipt, Rejection, Schema, Stage, sums};
 use absence::{LinkWatch, Silence};
+use alerts::NewcomersTold;
 use pending::{Batch, Pending, Question};
 use sensors::{Sensors, Tenure};
 use std::collections::VecDeque;
@@ -118,6 +119,7 @@ pub struct Engine {
     ladder: Ladder,
     silence: Silence,
     link: LinkWatch,
+    newcomers_told: NewcomersTold,
     pending: Pending,
     batch: Batch,
     outputs: VecDeque<Output>,
@@ -165,6 +167,7 @@ impl Engine {
             sensors: Sensors::new(limits.sensors_max, cached_len),
             silence: Silence::new(limits.alerts.silent_after_us),
             link: LinkWatch::new(limits.alerts.link_down_us),
+            newcomers_told: NewcomersTold::default(),
             ladder: Ladder::new(policy, models),
             batch: Batch::default(),
             outputs: VecDeque::with_capacity(OUTPUTS_MAX),

@@ -49,6 +49,8 @@ pub struct Counters {
     pub alerts: u64,
     /// The same by [`AlertKind::index`].
     pub alerts_by_kind: [u64; ALERT_KINDS],
+    /// Sensors without a verdict that fell silent and were not told: too many did.
+    pub silences_untold: u64,
     /// Verdicts by a model that was not run, for features just scored.
     pub cache_hits: u64,
     /// Changes of the standing rung.
@@ -110,6 +112,7 @@ impl Counters {
         kinds
             .zip(other.alerts_by_kind)
             .for_each(|(sum, n)| *sum += n);
+        self.silences_untold += other.silences_untold;
         self.cache_hits += other.cache_hits;
         self.ladder_steps += other.ladder_steps;
         self.probes += other.probes;

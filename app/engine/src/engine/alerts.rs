@@ -1,6 +1,7 @@
 //! The engine's side that knows alerts which no score brings: values out of range,
 //! sensors and links that are away, and what stood before hark started.
 
+use super::sensors::Tenure;
 use super::verdicts::Answer;
 use super::{Engine, Output, SensorId};
 use crate::alert::{Alert, AlertKind, Excess, RangeAlert};
@@ -11,6 +12,29 @@ use crate::{Reading, Rejection};
 /// for about so long: a broker that keeps it as raised is to be told within seconds
 /// of the first verdicts. Microseconds.
 const DOUBT_US: f64 = 3e6;
+
+/// Of sensors that never had a verdict so many may be told as silent in a minute:
+/// whoever invents names must not make as many alerts.
+pub(super) const NEWCOMERS_TOLD_MAX: u32 = 60;
+const MINUTE_US: u64 = 60_000_000;
+
+/// How many newcomers were told as silent in this minute.
+#[derive(Default)]
+pub(super) struct NewcomersTold {
+    minute: u64,
+    count: u32,
+}
+
+impl NewcomersTold {
+    fn admit(&mut self, now_us: u64) -> bool {
+        let minute = now_us / MINUTE_US;
+        if minute != self.minute {
+            *self = Self { minute, count: 0 };
+        }
+        self.count += 1;
+        self.count <= NEWCOMERS_TOLD_MAX
+    }
+}
 
 /// The ratio of a reading that is out of range, to be judged like a score.
 const BEYOND: f32 = 2.0;
@@ -107,7 +131,7 @@ impl Engine {
     }
 
     /// Says one sensor that is silent by now, or that the link has been away for too
-    /// long; whether there was one. One by one, so that they fit between two drains.
+    /// long; whether there may be more. One by one, so that they fit between two drains.
     pub(crate) fn handle_absence(&mut self, now_us: u64) -> bool {
         if let Some(down_us) = self.link.poll_down(now_us) {
             self.say_alert(Alert::Link {
@@ -119,7 +143,12 @@ impl Engine {
         let Some((sensor, silent_us)) = self.silence.poll_silent(now_us) else {
             return false;
         };
-        self.sensors.get_mut(sensor).silent = AlertState::Raised;
+        let state = self.sensors.get_mut(sensor);
+        if state.tenure == Tenure::Newcomer && !self.newcomers_told.admit(now_us) {
+            self.counters.silences_untold += 1;
+            return true;
+        }
+        state.silent = AlertState::Raised;
         self.say_alert(Alert::Silent {
             sensor,
             state: AlertState::Raised,

@@ -260,3 +260,24 @@ fn each_alert_of_a_sensor_that_is_gone_is_cleared() {
     say_absences(&mut engine, 60 * SECOND_US);
     assert_eq!(said(&mut engine), []);
 }
+
+#[test]
+fn invented_names_that_fall_silent_do_not_make_as_many_alerts() {
+    let mut engine = two_readings();
+    engine.limits.sensors_max = 1_000;
+    engine.sensors = Sensors::new(1_000, 0);
+    engine.silence = Silence::new(5 * SECOND_US);
+    let known = engine.sensor("pump").unwrap();
+    for n in 0..500 {
+        let sensor = engine.take_in(&format!("invented {n}")).unwrap();
+        engine.hear(sensor, SECOND_US);
+    }
+    engine.hear(known, 2 * SECOND_US);
+    let mut told = Vec::new();
+    while engine.handle_absence(7 * SECOND_US) {
+        told.extend(alerts(&mut engine));
+    }
+    assert_eq!(told.len(), 60 + 1);
+    assert_eq!(told.last().and_then(Alert::sensor), Some(known));
+    assert_eq!(engine.counters().silences_untold, 500 - 60);
+}
