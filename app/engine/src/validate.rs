@@ -270,7 +270,7 @@ impl Validator {
                 .rate_max
                 .is_some_and(|max| f64::from((x - last).abs()) > f64::from(max) * elapsed_s);
             if is_too_fast {
-                self.rate = ((x - last).abs() as f64 / elapsed_s) as f32;
+                self.rate = (f64::from((x - last).abs()) / elapsed_s) as f32;
                 return Err(Rejection::RateOfChange { channel });
             }
         }
