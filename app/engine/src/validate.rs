@@ -85,7 +85,8 @@ pub(crate) struct Validator {
     /// The last reading in range, accepted or not: the rate of change is taken
     /// from here, so that a step costs one rejection and not all that follow.
     values: [f32; CHANNELS_MAX],
-    has_values: bool,
+    /// Its timestamp and its arrival, microseconds; none before the first.
+    values_at: Option<(Option<i64>, u64)>,
     timestamp_us: Option<i64>,
     arrival_us: Option<u64>,
     /// Smallest arrival − timestamp seen, and when; of [`NodeClock::Node`].
@@ -114,7 +115,7 @@ impl Validator {
         Self {
             sequence: SequenceState::default(),
             values: [0.0; CHANNELS_MAX],
-            has_values: false,
+            values_at: None,
             timestamp_us: None,
             arrival_us: None,
             offset_min: None,
@@ -250,7 +251,7 @@ impl Validator {
         }
         let result = self.check_rates(schema, reading, now);
         self.values[..values.len()].copy_from_slice(values);
-        self.has_values = true;
+        self.values_at = Some((reading.timestamp_us, now.mono_us));
         result
     }
 
@@ -260,10 +261,10 @@ impl Validator {
         reading: &Reading,
         now: Now,
     ) -> Result<(), Rejection> {
-        if !self.has_values {
+        let Some(values_at) = self.values_at else {
             return Ok(());
-        }
-        let elapsed_s = self.elapsed_s(schema, reading, now);
+        };
+        let elapsed_s = elapsed_s(values_at, schema, reading, now);
         let channels = schema.channels.iter().zip(reading.values());
         for (channel, ((declared, &x), &last)) in (0_u8..).zip(channels.zip(&self.values)) {
             let is_too_fast = declared
@@ -275,16 +276,6 @@ impl Validator {
             }
         }
         Ok(())
-    }
-
-    /// Time since the last reading, by timestamps where both have one. Never
-    /// less than a period: jitter must not make a change look faster.
-    fn elapsed_s(&self, schema: &Schema, reading: &Reading, now: Now) -> f64 {
-        let elapsed_us = match (self.timestamp_us, reading.timestamp_us) {
-            (Some(last), Some(this)) => this.saturating_sub(last).max(0) as f64,
-            _ => now.mono_us.saturating_sub(self.arrival_us.unwrap_or(0)) as f64,
-        };
-        (elapsed_us / 1e6).max(schema.period_ms / 1e3)
     }
 
     /// Readings missing by the clock, for sources that count none.
@@ -305,6 +296,21 @@ impl Validator {
             0
         }
     }
+}
+
+/// Time since the reading whose values are compared, by timestamps where both have
+/// one. Never less than a period: jitter must not make a change look faster.
+fn elapsed_s(
+    (timestamp_us, arrival_us): (Option<i64>, u64),
+    schema: &Schema,
+    reading: &Reading,
+    now: Now,
+) -> f64 {
+    let elapsed_us = match (timestamp_us, reading.timestamp_us) {
+        (Some(last), Some(this)) => this.saturating_sub(last).max(0) as f64,
+        _ => now.mono_us.saturating_sub(arrival_us) as f64,
+    };
+    (elapsed_us / 1e6).max(schema.period_ms / 1e3)
 }
 
 /// What a sequence number says about the readings before it.

@@ -239,3 +239,27 @@ fn a_line_that_catches_up_stays_stale_until_it_has() {
         &(".".to_owned() + &"s".repeat(38) + &".".repeat(22)),
     );
 }
+
+#[test]
+fn a_rate_compares_values_and_times_of_the_same_two_readings() {
+    // Channel b may change by 20 in a second: 1 reading from 0 to 6 takes 0.3 s.
+    let too_fast = Err(Rejection::RateOfChange { channel: 1 });
+    let out_of_range = Err(Rejection::Range { channel: 0 });
+    let check = |timestamps: bool, periods: u64, expected| {
+        let at = |periods: u64| timestamps.then_some((periods * PERIOD_US) as i64);
+        let series = [
+            (0, reading(None, at(0), &[0.0, 0.0])),
+            // Refused, so its values are not those that the next is held against.
+            (periods - 1, reading(None, at(periods - 1), &[99.0, 6.0])),
+            (periods, reading(None, at(periods), &[0.0, 6.0])),
+        ];
+        let judged = judge(NodeClock::None, &series);
+        assert_eq!(judged[1], out_of_range);
+        assert_eq!(judged[2].map(|_| ()), expected, "{timestamps} {periods}");
+    };
+    for timestamps in [true, false] {
+        check(timestamps, 2, too_fast);
+        check(timestamps, 3, Ok(()));
+        check(timestamps, 9, Ok(()));
+    }
+}
