@@ -106,7 +106,7 @@ pub enum ScoreSpec {
 /// A score above `threshold` is an anomaly. The alert is raised when `k` of
 /// the last `n` verdicts are anomalies. It clears when none of the last `n`
 /// scores lies above `threshold × clear_ratio`. Two changes of state lie at
-/// least `hold_off_ms` apart.
+/// least `hold_off_ms` apart, by the clock that the source's `clock` names.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct VerdictSpec {

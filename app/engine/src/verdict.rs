@@ -60,6 +60,36 @@ impl AlertState {
     }
 }
 
+/// When a reading was judged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// By the monotonic clock.
+    pub(crate) now_us: u64,
+    /// By the clock that the source's `clock` names, if it names one.
+    pub(crate) timestamp_us: Option<i64>,
+}
+
+impl Moment {
+    /// How long after `then` this is, by the readings' own clock where it is known
+    /// of both. None: that clock went back, so it has begun anew since.
+    fn since_us(self, then: Self) -> Option<u64> {
+        match (then.timestamp_us, self.timestamp_us) {
+            (Some(then), Some(this)) => this.checked_sub(then)?.try_into().ok(),
+            _ => Some(self.now_us.saturating_sub(then.now_us)),
+        }
+    }
+}
+
+impl From<u64> for Moment {
+    /// By the monotonic clock alone.
+    fn from(now_us: u64) -> Self {
+        Self {
+            now_us,
+            timestamp_us: None,
+        }
+    }
+}
+
 /// The recent past of one sensor, as far as alerts depend on it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AlertHistory {
@@ -69,7 +99,7 @@ pub(crate) struct AlertHistory {
     not_calm: u64,
     verdicts: u32,
     state: AlertState,
-    changed_us: Option<u64>,
+    changed: Option<Moment>,
     /// Of an alert that was raised before hark started, until it is confirmed.
     doubt: Option<Doubt>,
 }
@@ -89,19 +119,24 @@ const DOUBT_US: u64 = 2_000_000;
 impl AlertHistory {
     /// Takes in a score relative to its threshold; returns whether the state
     /// changed.
-    pub(crate) fn handle_score(&mut self, spec: &VerdictSpec, ratio: f32, now_us: u64) -> bool {
+    pub(crate) fn handle_score(
+        &mut self,
+        spec: &VerdictSpec,
+        ratio: f32,
+        at: impl Into<Moment>,
+    ) -> bool {
+        let at = at.into();
         let recent = u64::MAX >> (u64::BITS - spec.n);
         self.above = (self.above << 1 | u64::from(ratio > 1.0)) & recent;
         self.not_calm = (self.not_calm << 1 | u64::from(ratio > spec.clear_ratio)) & recent;
         self.verdicts = spec.n.min(self.verdicts + 1);
-        let is_doubted = self.is_doubted(self.not_calm == 0, now_us);
+        let is_doubted = self.is_doubted(self.not_calm == 0, at.now_us);
         let wants_change = match self.state {
             AlertState::Cleared => self.above.count_ones() >= spec.k,
             AlertState::Raised => self.not_calm == 0 && (self.verdicts == spec.n || is_doubted),
         };
-        let is_held = self
-            .changed_us
-            .is_some_and(|at| (now_us.saturating_sub(at) as f64) < spec.hold_off_ms * 1e3);
+        let since_us = self.changed.and_then(|changed| at.since_us(changed));
+        let is_held = since_us.is_some_and(|since_us| (since_us as f64) < spec.hold_off_ms * 1e3);
         if !wants_change || is_held {
             return false;
         }
@@ -109,7 +144,7 @@ impl AlertHistory {
             AlertState::Cleared => AlertState::Raised,
             AlertState::Raised => AlertState::Cleared,
         };
-        self.changed_us = Some(now_us);
+        self.changed = Some(at);
         self.doubt = None;
         true
     }

@@ -63,6 +63,7 @@ impl Engine {
         rejection: Option<Rejection>,
         now_us: u64,
     ) {
+        let at = self.moment(reading.timestamp_us, now_us);
         let state = self.sensors.get_mut(sensor);
         let ratio = match rejection {
             None if state.range.is_quiet() => return,
@@ -77,8 +78,7 @@ impl Engine {
                 BEYOND
             }
         };
-        if !self.limits.alerts.watches_range
-            || !state.range.handle_score(&self.verdict, ratio, now_us)
+        if !self.limits.alerts.watches_range || !state.range.handle_score(&self.verdict, ratio, at)
         {
             return;
         }

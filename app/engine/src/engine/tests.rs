@@ -216,6 +216,44 @@ fn alerts_follow_the_verdict_that_changed_the_state() {
     assert_eq!(engine.counters().alerts, 1);
 }
 
+/// A node that was cut off sends what it kept: ten seconds between two readings, all of
+/// which arrive within microseconds.
+#[test]
+fn hold_off_goes_by_the_clock_that_the_source_names() {
+    let check = |clock, timestamps: [i64; 4], expected: &[u64]| {
+        let mut engine = two_readings();
+        engine.limits.clock = clock;
+        engine.verdict.hold_off_ms = 5_000.0;
+        let sensor = engine.sensor("a").unwrap();
+        let mut changes = Vec::new();
+        for (n, (timestamp_s, score)) in (0..).zip(timestamps.into_iter().zip([0.0, 0.9, 0.1, 0.9]))
+        {
+            let mut reading = Reading::empty(1);
+            reading.sequence = Some(n);
+            reading.timestamp_us = Some(timestamp_s * 1_000_000);
+            reading.values_mut()[0] = 1.0;
+            let step = engine.handle_reading(sensor, &reading, now(n).into(), |_| {});
+            if step == Step::Pending {
+                let ticket = start(&mut engine, n);
+                engine.handle_outputs(ticket, Ok(&[score]), n);
+            }
+            while let Some(output) = engine.poll_output() {
+                if matches!(output, Output::Alert(_)) {
+                    changes.push(n);
+                }
+            }
+        }
+        assert_eq!(changes, expected, "{clock:?} {timestamps:?}");
+    };
+    let kept = [0, 10, 20, 30];
+    check(NodeClock::None, kept, &[1]);
+    check(NodeClock::Node, kept, &[1, 2, 3]);
+    check(NodeClock::Utc, kept, &[1, 2, 3]);
+    check(NodeClock::Node, [0, 1, 2, 7], &[1]);
+    // It began anew: nobody knows how long ago the change was.
+    check(NodeClock::Node, [90, 91, 1, 2], &[1, 2]);
+}
+
 #[test]
 fn the_alert_of_a_sensor_that_is_gone_is_cleared_once() {
     let mut engine = two_readings();

@@ -6,7 +6,8 @@ use super::{Engine, OUTPUTS_MAX, Output};
 use crate::alert::Alert;
 use crate::ladder::Rung;
 use crate::outcome::Outcome;
-use crate::verdict::Verdict;
+use crate::validate::NodeClock;
+use crate::verdict::{Moment, Verdict};
 
 /// What a rung says of one window.
 #[derive(Clone, Copy)]
@@ -155,9 +156,9 @@ impl Engine {
             age_us,
             is_evidence,
         } = answer;
+        let at = self.moment(question.timestamp_us, now_us);
         let alerts = &mut self.sensors.get_mut(question.sensor).alerts;
-        let has_changed =
-            is_evidence && alerts.handle_score(&self.verdict, score / threshold, now_us);
+        let has_changed = is_evidence && alerts.handle_score(&self.verdict, score / threshold, at);
         let verdict = Verdict {
             sensor: question.sensor,
             sequence: question.sequence,
@@ -175,6 +176,14 @@ impl Engine {
         self.say(Output::Verdict(verdict));
         if has_changed {
             self.say_alert(Alert::Anomaly(verdict));
+        }
+    }
+
+    /// When a reading is judged, by the clocks that count.
+    pub(super) fn moment(&self, timestamp_us: Option<i64>, now_us: u64) -> Moment {
+        Moment {
+            now_us,
+            timestamp_us: timestamp_us.filter(|_| self.limits.clock != NodeClock::None),
         }
     }
 
