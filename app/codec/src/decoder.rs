@@ -15,7 +15,8 @@ use crate::{
 /// show in the latency of the sensors beside it.
 pub const PAYLOAD_MAX: usize = 64 * 1024;
 
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+/// What some editors and loggers write in front of UTF-8.
+pub const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// The format of a source's payloads.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]

@@ -28,7 +28,7 @@ mod tests;
 
 pub use config::{Delimiter, MappingConfig, TimestampUnit};
 pub use csv::{COLUMNS_MAX, CsvDecoder};
-pub use decoder::{Decoded, Decoder, Format, PAYLOAD_MAX, UnknownFormat};
+pub use decoder::{BYTE_ORDER_MARK, Decoded, Decoder, Format, PAYLOAD_MAX, UnknownFormat};
 pub use lines::{LINE_MAX, LineSplitter, Oversize};
 pub use mapping::{Mapping, MappingError};
 pub use rejected::{DETAIL_MAX, Detail, Rejected};

@@ -16,7 +16,7 @@ pub use serial::settings as serial_settings;
 
 use anyhow::{Context, anyhow};
 use file::FileFeed;
-use hark_codec::{Decoder, LineSplitter};
+use hark_codec::{BYTE_ORDER_MARK, Decoder, LineSplitter};
 use hark_config::{Config, Format, Link, SensorTemplate, SourceConfig};
 use hark_engine::{Rejection, SensorId};
 use hark_outlet::mqtt::Broker;
@@ -146,7 +146,13 @@ impl StreamDecoder {
                 nodes.handle_payload(payload, topic, name, receipt, hot_path);
             }
             Kind::Payloads { decoder, .. } => {
-                handle_payload(decoder, payload, bytes_max, named, |_, _| receipt, hot_path);
+                let is_nothing =
+                    !handle_payload(decoder, payload, bytes_max, named, |_, _| receipt, hot_path);
+                // Between the lines of a stream there may be empty ones; a message of
+                // nothing is a reading that did not come through.
+                if is_nothing && is_blank(payload) {
+                    hot_path.handle_rejection(Rejection::Malformed, &"an empty payload", payload);
+                }
             }
         }
     }
@@ -183,7 +189,14 @@ impl StreamDecoder {
     }
 }
 
-/// Decodes one payload and hands it on. `receive` gives its receipt, once its
+/// Whether a payload holds nothing but white space.
+fn is_blank(payload: &[u8]) -> bool {
+    let text = payload.strip_prefix(BYTE_ORDER_MARK).unwrap_or(payload);
+    text.trim_ascii().is_empty()
+}
+
+/// Decodes one payload and hands it on; false if it is none, as a header or an empty
+/// line. `receive` gives its receipt, once its
 /// timestamp is known: a recording keeps its own time.
 fn handle_payload(
     decoder: &mut Decoder,
@@ -192,16 +205,18 @@ fn handle_payload(
     named: Named<'_>,
     receive: impl FnOnce(&mut HotPath, Option<i64>) -> Receipt,
     hot_path: &mut HotPath,
-) {
+) -> bool {
     if payload.len() > bytes_max {
         let detail = format!("{} bytes, at most {bytes_max} are allowed", payload.len());
-        return hot_path.handle_rejection(Rejection::Oversize, &detail, payload);
+        hot_path.handle_rejection(Rejection::Oversize, &detail, payload);
+        return true;
     }
     let decoded = match decoder.decode(payload) {
         Ok(Some(decoded)) => decoded,
-        Ok(None) => return,
+        Ok(None) => return false,
         Err(rejected) => {
-            return hot_path.handle_rejection(rejected.reason, &rejected.detail, payload);
+            hot_path.handle_rejection(rejected.reason, &rejected.detail, payload);
+            return true;
         }
     };
     let receipt = receive(hot_path, decoded.reading.timestamp_us);
@@ -216,6 +231,7 @@ fn handle_payload(
             hot_path.handle_reading_of(&source, reading, receipt, payload);
         }
     }
+    true
 }
 
 /// What is known of a payload's sensor before it is decoded. A sensor that

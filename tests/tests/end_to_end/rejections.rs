@@ -69,6 +69,8 @@ fn text_cases() -> Vec<Case> {
         case("json/a", r#"{"seq":1,"level":1,"flow":0}"#, "ok", ""),
         case("json/a", r#"{"seq":2,"level":1,"#, "malformed", "level"),
         case("json/a", "\u{1b}[31m", "malformed", "level"),
+        case("json/a", "", "malformed", ""),
+        case("json/a", " \n", "malformed", ""),
         case("json/a", long, "oversize", "at most 256"),
         case(
             "json/a",
@@ -121,6 +123,7 @@ fn text_cases() -> Vec<Case> {
             "41024448",
         ),
         case("csv/a", "1,0", "ok", ""),
+        case("csv/a", " \r\n", "malformed", "an empty payload"),
         case("csv/a", "NaN,0", "not_finite", "level"),
     ]
 }
