@@ -1,5 +1,5 @@
 //! The broker on its socket, with clients that are not hark's: those of mosquitto,
-//! and bytes that no client sends.
+//! rumqttc, and bytes that no client sends.
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -204,6 +204,43 @@ fn mosquittos_clients_are_told_that_their_login_is_wrong() {
         }
     }
     wait_until("they are counted", || server.counts().connects_refused == 6);
+}
+
+#[test]
+fn rumqttc_of_both_versions_hears_itself() {
+    let server = start(Login::default());
+    let port = server.address().port();
+    let options = rumqttc::MqttOptions::new("old", "127.0.0.1", port);
+    let (old, mut events) = rumqttc::Client::new(options, 10);
+    old.subscribe("t/+", rumqttc::QoS::ExactlyOnce).unwrap();
+    old.publish("t/a", rumqttc::QoS::ExactlyOnce, false, "x")
+        .unwrap();
+    let heard = events.iter().find_map(|event| match event.unwrap() {
+        rumqttc::Event::Incoming(rumqttc::Packet::Publish(heard)) => Some(heard),
+        _ => None,
+    });
+    let heard = heard.unwrap();
+    assert_eq!(
+        (heard.topic.as_str(), &heard.payload[..]),
+        ("t/a", &b"x"[..])
+    );
+    assert_eq!(heard.qos, rumqttc::QoS::AtLeastOnce);
+
+    let options = rumqttc::v5::MqttOptions::new("new", "127.0.0.1", port);
+    let (new, mut events) = rumqttc::v5::Client::new(options, 10);
+    let quality = rumqttc::v5::mqttbytes::QoS::AtLeastOnce;
+    new.subscribe("t/#", quality).unwrap();
+    new.publish("t", quality, true, "y").unwrap();
+    let heard = events.iter().find_map(|event| match event.unwrap() {
+        rumqttc::v5::Event::Incoming(rumqttc::v5::Incoming::Publish(heard)) => Some(heard),
+        _ => None,
+    });
+    let heard = heard.unwrap();
+    assert_eq!(
+        (&heard.topic[..], &heard.payload[..]),
+        (&b"t"[..], &b"y"[..])
+    );
+    assert_eq!(heard.qos, quality);
 }
 
 #[test]
