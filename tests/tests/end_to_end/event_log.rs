@@ -207,7 +207,7 @@ fn what_a_full_disk_cost_is_told_without_another_event() -> Result<()> {
     wait_until(LIMIT, "the missing alerts", || {
         let written = lines(&scene.site, "alerts.jsonl").ok()?;
         let alerts = written.iter().filter(|line| !is_left_out(line)).count() as u64;
-        (alerts + told()? == 42).then_some(())
+        (alerts + told()? >= 42).then_some(())
     })?;
     let summary = hark.terminate()?.summary()?;
     let lost = count(&summary, "outputs.alert_log_lost");
@@ -222,30 +222,33 @@ fn no_event_crowds_an_alert_out_of_its_log() -> Result<()> {
     let absent = |n| {
         format!(
             "[[sources]]\nname = \"absent-{n}\"\nkind = \"serial\"\n\
-             port = \"/nowhere/at/all/and/with/a/long/name/{n}\"\n"
+             port = \"/nowhere/at/all/and/with/a/long/name/{n}\"\nlink_down_ms = 0\n"
         )
     };
     let absent: String = (0..40).map(absent).collect();
     let tables = format!("[events]\nbytes_max = 4096\nfiles_max = 1\n{absent}");
     let mut scene = Scene::new(&tables)?;
-    let mut hark = scene.run()?;
+    let hark = scene.run()?;
     scene.swing(0)?;
     hark.wait_for_alerts(2)?;
-    wait_until(LIMIT, "a log without the alert", || {
-        hark.signal("HUP").ok()?;
-        hark.wait_for_event("the next start", |event| event["event"] == "started")
-            .ok()?;
-        let log = [
-            lines(&scene.site, "events.jsonl"),
-            lines(&scene.site, "events.jsonl.1"),
-        ];
-        let mut events = log.into_iter().flatten().flatten();
-        (!events.any(|event| event["event"] == "alert")).then_some(())
-    })?;
+    hark.terminate()?.summary()?;
+    let is_alert = |event: &Value| event["kind"] == "anomaly";
+    for _ in 0..3 {
+        let hark = scene.site.run()?;
+        hark.wait_for_event("the last source", |event| event["source"] == "absent-39")?;
+        hark.terminate()?.summary()?;
+    }
+    for name in ["events.jsonl", "events.jsonl.1"] {
+        ensure!(
+            !lines(&scene.site, name)?.iter().any(is_alert),
+            "{name} still has it"
+        );
+    }
     let alerts = lines(&scene.site, "alerts.jsonl")?;
-    let states: Vec<_> = alerts.iter().map(|alert| &alert["state"]).collect();
+    let alerts = alerts.iter().filter(|alert| is_alert(alert));
+    let states: Vec<_> = alerts.map(|alert| &alert["state"]).collect();
     assert_eq!(states, ["raised", "cleared"]);
-    hark.terminate()?.summary().map(drop)
+    Ok(())
 }
 
 #[test]
