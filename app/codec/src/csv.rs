@@ -88,6 +88,7 @@ impl CsvDecoder {
                 self.columns.push(field);
             }
             draft.check_all_claimed("the header has no column")?;
+            draft.check_named("the header has no column")?;
         }
         self.header.clear();
         self.header.extend_from_slice(line);

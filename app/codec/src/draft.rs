@@ -65,14 +65,16 @@ impl<'m> Draft<'m> {
     /// Notes that `field` has come; a second time is an error, because there
     /// is no telling which of the two is meant.
     pub(crate) fn claim(&mut self, field: Field) -> Result<(), Rejected> {
-        let (bit, name) = match field {
-            Field::Channel(channel) => (channel, ""),
-            Field::Sequence => (FIELD_BITS, "the sequence"),
-            Field::Timestamp => (FIELD_BITS + 1, "the timestamp"),
-            Field::Sensor => (FIELD_BITS + 2, "the sensor"),
-            Field::Values => (FIELD_BITS + 3, "the values"),
-            Field::Units => (FIELD_BITS + 4, "the units"),
-            Field::Unknown => return Ok(()),
+        let Some(bit) = bit(field) else {
+            return Ok(());
+        };
+        let name = match field {
+            Field::Channel(_) | Field::Unknown => "",
+            Field::Sequence => "the sequence",
+            Field::Timestamp => "the timestamp",
+            Field::Sensor => "the sensor",
+            Field::Values => "the values",
+            Field::Units => "the units",
         };
         let is_new = self.seen & (1 << bit) == 0;
         self.seen |= 1 << bit;
@@ -199,6 +201,21 @@ impl<'m> Draft<'m> {
         ))
     }
 
+    /// Whether every other field has come that the mapping names.
+    pub(crate) fn check_named(&self, lament: &str) -> Result<(), Rejected> {
+        let is_absent = |field: &&Field| match bit(**field) {
+            Some(bit) => self.seen & (1 << bit) == 0,
+            None => false,
+        };
+        match self.mapping.named.iter().find(is_absent) {
+            None => Ok(()),
+            Some(field) => Err(Rejected::malformed(format_args!(
+                "{lament} {}, which the mapping names",
+                Shown(self.mapping.name_of(*field))
+            ))),
+        }
+    }
+
     /// The reading, if every channel has come.
     pub(crate) fn finish(self) -> Result<Reading, Rejected> {
         self.check_all_claimed("the payload has no")?;
@@ -242,6 +259,19 @@ impl<'m> Draft<'m> {
             ),
         )
     }
+}
+
+/// The bit in [`Draft::seen`].
+fn bit(field: Field) -> Option<usize> {
+    Some(match field {
+        Field::Channel(channel) => channel,
+        Field::Sequence => FIELD_BITS,
+        Field::Timestamp => FIELD_BITS + 1,
+        Field::Sensor => FIELD_BITS + 2,
+        Field::Values => FIELD_BITS + 3,
+        Field::Units => FIELD_BITS + 4,
+        Field::Unknown => return None,
+    })
 }
 
 #[cold]

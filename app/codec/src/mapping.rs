@@ -60,6 +60,12 @@ pub enum MappingError {
         /// The column whose name is nearest.
         nearest: String,
     },
+    /// A line without a header lacks a field that a key names.
+    #[error("columns: no column {field:?}, which another key of the mapping names")]
+    MissingField {
+        /// The name that its column should have.
+        field: String,
+    },
     /// `columns` names a field twice.
     #[error("columns: {field:?} stands there twice")]
     ColumnTwice {
@@ -94,6 +100,9 @@ pub struct Mapping {
     timestamp: Box<str>,
     sensor: Option<Box<str>>,
     values: Box<str>,
+    /// Fields beside the channels that the operator has named, and that payloads
+    /// therefore have.
+    pub(crate) named: Vec<Field>,
     pub(crate) timestamp_unit: TimestampUnit,
     pub(crate) delimiter: Delimiter,
     pub(crate) decimal_comma: bool,
@@ -136,6 +145,7 @@ impl Mapping {
             timestamp: config.timestamp.as_str().into(),
             sensor: config.sensor.as_deref().map(Into::into),
             values: config.values.as_str().into(),
+            named: named_fields(config),
             timestamp_unit: config.timestamp_unit,
             delimiter: config.delimiter,
             decimal_comma: config.decimal_comma,
@@ -147,7 +157,23 @@ impl Mapping {
             None if !mapping.has_header => Some((0..channels).map(Field::Channel).collect()),
             None => None,
         };
-        Ok(mapping)
+        let columns = mapping.columns.as_deref().unwrap_or_default();
+        let is_absent = |field: &&Field| !columns.is_empty() && !columns.contains(field);
+        match mapping.named.iter().find(is_absent) {
+            Some(field) => Err(MappingError::MissingField {
+                field: mapping.name_of(*field).to_owned(),
+            }),
+            None => Ok(mapping),
+        }
+    }
+
+    /// The payload's name of the sequence or the time.
+    pub(crate) fn name_of(&self, field: Field) -> &str {
+        match field {
+            Field::Sequence => &self.sequence,
+            Field::Timestamp => &self.timestamp,
+            _ => "",
+        }
     }
 
     /// How many channels a reading has.
@@ -290,6 +316,16 @@ fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> String 
         .min_by_key(|candidate| strsim::osa_distance(name, candidate))
         .unwrap_or_default()
         .to_owned()
+}
+
+/// What is named otherwise than by default is there on purpose, and its absence a
+/// mistake of one side or the other. (A sensor that a payload does not name is
+/// called as its source, and a sequence is not needed to judge a reading.)
+fn named_fields(config: &MappingConfig) -> Vec<Field> {
+    let default = MappingConfig::default();
+    let named = [(Field::Timestamp, config.timestamp != default.timestamp)];
+    let named = named.into_iter().filter(|(_, is_named)| *is_named);
+    named.map(|(field, _)| field).collect()
 }
 
 #[cfg(test)]

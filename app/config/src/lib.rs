@@ -241,7 +241,7 @@ fn read_models(root: &mut Section<'_, '_>) -> Vec<ModelConfig> {
     let mut names = Vec::new();
     let models = root.tables("models", |section| {
         let model = ModelConfig::read(section);
-        check_unique(section, &mut names, &model.name);
+        check_unique(section, "name", &mut names, &model.name);
         model
     });
     if models.is_empty() && root.is_sound(&["models"]) {
@@ -251,29 +251,38 @@ fn read_models(root: &mut Section<'_, '_>) -> Vec<ModelConfig> {
 }
 
 fn read_sources(root: &mut Section<'_, '_>, models: &[ModelConfig]) -> Vec<SourceConfig> {
-    let mut names = Vec::new();
+    let (mut names, mut ports) = (Vec::new(), Vec::new());
     let sources = root.tables("sources", |section| {
         let mut source = SourceConfig::read(section)?;
-        check_unique(section, &mut names, &source.name);
+        check_unique(section, "name", &mut names, &source.name);
+        if let Link::Serial(link) = &source.link {
+            // Each would get a part of the bytes.
+            check_unique(section, "port", &mut ports, &link.port);
+        }
         resolve_model(section, &mut source.model, models);
         Some(source)
     });
     sources.into_iter().flatten().collect()
 }
 
-/// Reports a name that an earlier element of the same array has.
-fn check_unique(section: &mut Section<'_, '_>, names: &mut Vec<(String, Origin)>, name: &str) {
-    if !section.is_sound(&["name"]) {
+/// Reports a value of `key` that an earlier element of the same array has.
+fn check_unique(
+    section: &mut Section<'_, '_>,
+    key: &'static str,
+    taken: &mut Vec<(String, Origin)>,
+    value: &str,
+) {
+    if !section.is_sound(&[key]) {
         return;
     }
-    match names.iter().find(|(earlier, _)| earlier == name) {
+    match taken.iter().find(|(earlier, _)| earlier == value) {
         Some((_, place)) => {
-            section.wrong("name", format!("{name:?} is taken already, at {place}"));
+            section.wrong(key, format!("{value:?} is taken already, at {place}"));
         }
-        None => names.extend(
+        None => taken.extend(
             section
-                .place_of("name")
-                .map(|at| (name.to_owned(), at.clone())),
+                .place_of(key)
+                .map(|at| (value.to_owned(), at.clone())),
         ),
     }
 }

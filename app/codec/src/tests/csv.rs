@@ -73,6 +73,19 @@ fn a_header_that_lacks_a_channel_is_refused_until_a_better_one_comes() {
 }
 
 #[test]
+fn a_time_that_the_mapping_names_and_no_column_has_is_no_silence() {
+    let cases = [
+        (
+            "pressure,flow",
+            "malformed: the header has no column \"date_time\", which the mapping names",
+        ),
+        ("date_time,pressure,flow", "none"),
+        ("2026-01-02T03:04:05Z,1,2", "ts=1767323045000000 [1.0, 2.0]"),
+    ];
+    check_csv(r#"{"timestamp":"date_time"}"#, &cases);
+}
+
+#[test]
 fn a_header_may_carry_units() {
     for header in ["pressure [bar],flow(bar)", "pressure[ bar ],\"flow [bar]\""] {
         check_csv("{}", &[(header, "none"), ("1,2", "[1.0, 2.0]")]);

@@ -9,7 +9,10 @@ use super::{
 fn names_are_unique_and_references_lead_somewhere() {
     check(
         &format!("{SERIAL}{SERIAL}"),
-        &["gateway.toml:6:8: sources[1].name: \"line-1\" is taken already, at gateway.toml:2:8"],
+        &[
+            "gateway.toml:6:8: sources[1].name: \"line-1\" is taken already, at gateway.toml:2:8",
+            "gateway.toml:8:8: sources[1].port: \"/dev/ttyUSB0\" is taken already, at gateway.toml:4:8",
+        ],
     );
     let two_models = "[[models]]\nname = 'a'\npath = 'x'\n[[models]]\nname = 'a'\npath = 'y'\n";
     check(
@@ -137,7 +140,7 @@ fn a_wrong_default_is_reported_once_where_it_is() {
     check(
         &format!(
             "[defaults.serial]\nbaud = 1\nbuad = 1\n{SERIAL}{}",
-            SERIAL.replace("line-1", "line-2")
+            SERIAL.replace("line-1", "line-2").replace("USB0", "USB1")
         ),
         &[
             "gateway.toml:2:8: defaults.serial.baud: must be 50 to 4000000, found 1",
