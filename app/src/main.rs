@@ -10,6 +10,12 @@ use std::process::ExitCode;
 static ALLOCATOR: hark_threads::allocations::Counting = hark_threads::allocations::Counting;
 
 fn main() -> ExitCode {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|command| command == "run")
+    {
+        hark::commands::run::catch_hangup();
+    }
     let cli = Cli::parse();
     let logging = if cli.command.is_appliance() {
         Logging::queued()

@@ -24,9 +24,9 @@ use injector::Injector;
 use signal_hook::consts::SIGHUP;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{TryRecvError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How often the main thread looks for the end.
@@ -75,12 +75,7 @@ pub struct RunArgs {
 /// thread panicked.
 pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let shutdown = super::shutdown_on_signals()?;
-    let hung_up = Arc::new(AtomicBool::new(false));
-    // From a terminal it says that the terminal is gone, and ends hark as it ends
-    // every program.
-    if !std::io::stdin().is_terminal() {
-        signal_hook::flag::register(SIGHUP, Arc::clone(&hung_up)).context("catching SIGHUP")?;
-    }
+    let hung_up = catch_hangup();
     let service = ServiceManager::from_environment();
     let mut config = load(args)?;
     let mut injector = Injector::new(args, &config);
@@ -119,6 +114,22 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     tell(service.stopping());
     let summary = appliance.stop();
     super::conclude(&summary, super::print_summary_in_time(&summary, args.json))
+}
+
+/// Whether SIGHUP has come since it was last looked at. Called first of all: one
+/// that comes earlier ends hark, as it ends every program.
+pub fn catch_hangup() -> &'static AtomicBool {
+    static HUNG_UP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    HUNG_UP.get_or_init(|| {
+        let hung_up = Arc::default();
+        // From a terminal it says that the terminal is gone.
+        if !std::io::stdin().is_terminal()
+            && let Err(error) = signal_hook::flag::register(SIGHUP, Arc::clone(&hung_up))
+        {
+            tracing::warn!("SIGHUP is not caught, and ends hark: {error}");
+        }
+        hung_up
+    })
 }
 
 fn load(args: &RunArgs) -> anyhow::Result<Config> {
