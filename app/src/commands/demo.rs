@@ -12,12 +12,13 @@ use anyhow::Context;
 use clap::Args;
 use hark_config::duration::parse_duration;
 use hark_config::{BrokerAddress, Config, Protocol};
-use hark_engine::{AlertState, Rung};
+use hark_engine::{AlertState, Rung, VerdictSpec};
 use hark_hal::Pty;
 use hark_outlet::mqtt::{Broker, Delivery};
 use hark_outlet::outputs::Stdout;
 use hark_player::{Encoding, Node, Pace, Publication, Schedule, TextFormat, play_mqtt, play_pty};
 use hark_rig::{Fault, FaultEvent, Rig, RigConfig, RigReading};
+use hark_serve::bundle::Rungs;
 use hark_serve::fault::ModelFault;
 use hark_serve::report::{Event, Reporter, SensorVerdict};
 use hark_threads::shutdown::{self, Shutdown, ShutdownSender};
@@ -37,6 +38,8 @@ const MQTT_SENSOR: &str = "pump-b";
 const HEALTHY: Duration = Duration::from_secs(12);
 /// From the first sensor's fault to the second's, likewise.
 const STAGGER: Duration = Duration::from_secs(6);
+/// A demo of at least this length has its faults at those times, and each its alert.
+const DATED: Duration = Duration::from_secs(24);
 /// How long a fault lasts in a demo without an end, and from one to the next.
 const FAULT: Duration = Duration::from_secs(20);
 const CYCLE: Duration = Duration::from_secs(60);
@@ -86,7 +89,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let log = args.data_dir.join("events.jsonl");
     let board = Scoreboard::default();
     let appliance = Appliance::start(&config, presentation(args, &board, &injector))?;
-    introduce(pty.path(), listen);
+    introduce(args, pty.path(), listen, &Rungs::open(&config.models[0])?);
     let players = Players::start(args, Arc::clone(&pty), listen, appliance.reporter())?;
     let mut injector = injector.map(|injector| injector.started(appliance.reporter()));
     watch(&board, &shutdown, args.duration, |elapsed| {
@@ -142,7 +145,7 @@ fn config(args: &DemoArgs, serial: &Path, listen: SocketAddr) -> anyhow::Result<
     Ok(config)
 }
 
-fn introduce(serial: &Path, listen: SocketAddr) {
+fn introduce(args: &DemoArgs, serial: &Path, listen: SocketAddr, rungs: &Rungs) {
     tell(format_args!(
         "listening to {SERIAL_SENSOR} on {} and to {MQTT_SENSOR} on sensors/{MQTT_SENSOR}\n\
          subscribe:  mosquitto_sub -h {} -p {} -v -t 'hark/v1/demo/#'",
@@ -150,6 +153,22 @@ fn introduce(serial: &Path, listen: SocketAddr) {
         listen.ip(),
         listen.port()
     ));
+    if has_faults(args) {
+        let [first, second] = [0, 1].map(|index| first_fault(args.duration, index));
+        tell(format_args!(
+            "{SERIAL_SENSOR} has a fault after {first:?}, {MQTT_SENSOR} after {second:?}"
+        ));
+    }
+    let VerdictSpec { k, n, .. } = &rungs.pipeline().verdict;
+    tell(format_args!(
+        "score as a share of the alert threshold, a line a second; {k} of {n} windows above it raise \
+         an alert:"
+    ));
+}
+
+/// Whether the pumps fail, and not the model or nothing.
+fn has_faults(args: &DemoArgs) -> bool {
+    !args.healthy && args.inject.is_none()
 }
 
 /// The usual port if it is free, so that the usual tools find it.
@@ -260,10 +279,10 @@ fn publication(listen: SocketAddr) -> anyhow::Result<Publication> {
 
 /// The rig of one sensor; the second's fault comes after the first's.
 fn schedule(args: &DemoArgs, index: u32, fault: Fault) -> anyhow::Result<Schedule> {
-    let faults = if args.healthy || args.inject.is_some() {
-        Vec::new()
-    } else {
+    let faults = if has_faults(args) {
         faults(args.duration, index, fault)
+    } else {
+        Vec::new()
     };
     let rig = Rig::new(RigConfig {
         seed: args.seed + u64::from(index),
@@ -278,16 +297,28 @@ fn faults(duration: Option<Duration>, index: u32, fault: Fault) -> Vec<FaultEven
         ramp_ms: RAMP.as_millis() as u64,
         ..FaultEvent::new(fault, start.as_millis() as u64)
     };
-    if let Some(duration) = duration {
-        let start = HEALTHY.min(duration.mul_f64(0.4));
-        let stagger = STAGGER.min(duration.mul_f64(0.2));
-        return vec![event(start + stagger * index)];
+    let first = first_fault(duration, index);
+    if duration.is_some() {
+        return vec![event(first)];
     }
     let cycle = |n| FaultEvent {
         duration_ms: Some(FAULT.as_millis() as u64),
-        ..event(HEALTHY + STAGGER * index + CYCLE * n)
+        ..event(first + CYCLE * n)
     };
     (0..CYCLES).map(cycle).collect()
+}
+
+/// When a sensor's fault begins: always at the same time, unless the demo is too
+/// short for that and for the alert.
+fn first_fault(duration: Option<Duration>, index: u32) -> Duration {
+    let usual = HEALTHY + STAGGER * index;
+    match duration {
+        Some(duration) if duration < DATED => {
+            let (start, stagger) = (duration.mul_f64(0.4), duration.mul_f64(0.2));
+            start + stagger * index
+        }
+        _ => usual,
+    }
 }
 
 /// Says when a rig's fault comes, in the event log and to the person.
@@ -343,6 +374,8 @@ impl Scoreboard {
             let ratio = verdict.score / verdict.threshold;
             let state = match verdict.state {
                 AlertState::Raised => "ALERT",
+                // One window is not enough: the alert takes k of n.
+                AlertState::Cleared if ratio > 1.0 => "above",
                 AlertState::Cleared => "ok",
             };
             format!(
@@ -386,9 +419,6 @@ fn watch(
 ) {
     let started = Instant::now();
     let mut shown = 0;
-    tell(format_args!(
-        "score as a share of the alert threshold, a line a second:"
-    ));
     while !shutdown.is_requested() && duration.is_none_or(|d| started.elapsed() < d) {
         std::thread::sleep(Duration::from_millis(20));
         on_time(started.elapsed());
@@ -414,6 +444,9 @@ mod tests {
     fn a_short_demo_still_has_a_healthy_part_and_both_faults() {
         assert_eq!(starts_ms(Some(30), 0), [12_000]);
         assert_eq!(starts_ms(Some(30), 1), [18_000]);
+        assert_eq!(starts_ms(Some(24), 0), [12_000], "as README dates it");
+        assert_eq!(starts_ms(Some(24), 1), [18_000]);
+        assert_eq!(starts_ms(Some(3_600), 1), [18_000]);
         assert_eq!(starts_ms(Some(10), 0), [4_000]);
         assert_eq!(starts_ms(Some(10), 1), [6_000]);
     }

@@ -4,6 +4,7 @@ use crate::appliance::{Appliance, Presentation};
 use crate::summary::Summary;
 use anyhow::{bail, ensure};
 use clap::Args;
+use hark_codec::Delimiter;
 use hark_config::{BundlePath, Config, Link, ModelConfig};
 use hark_outlet::outputs::Stdout;
 use hark_outlet::verdicts::OnVerdict;
@@ -30,6 +31,9 @@ pub struct ReplayArgs {
     /// The bundle's folder or builtin:NAME, in place of the configured one
     #[arg(long, value_name = "BUNDLE")]
     model: Option<BundlePath>,
+    /// What separates the cells of the recording, in place of what is configured
+    #[arg(long, value_name = "CHAR", value_parser = parse_delimiter)]
+    delimiter: Option<Delimiter>,
     /// Alerts and the summary as JSON, one object a line
     #[arg(long)]
     json: bool,
@@ -49,6 +53,15 @@ struct VerdictLine<'a> {
 
 /// The sources of a replay without a configuration.
 const DEFAULT: &str = "[[sources]]\nname = \"recording\"\nkind = \"file\"\npath = \"-\"\n";
+
+fn parse_delimiter(text: &str) -> Result<Delimiter, &'static str> {
+    match text {
+        "," => Ok(Delimiter::Comma),
+        ";" => Ok(Delimiter::Semicolon),
+        "\t" | "\\t" => Ok(Delimiter::Tab),
+        _ => Err("must be \",\", \";\" or \"\\t\""),
+    }
+}
 
 /// Runs the command.
 ///
@@ -152,6 +165,10 @@ fn adapt(config: &mut Config, args: &ReplayArgs) -> anyhow::Result<()> {
             previous: None,
             is_cached: false,
         }];
+    }
+    if let Some(delimiter) = args.delimiter {
+        let sources = config.sources.iter_mut();
+        sources.for_each(|source| source.mapping.delimiter = delimiter);
     }
     let Some(file) = &args.file else {
         ensure!(

@@ -46,6 +46,24 @@ fn a_recording_gives_the_same_verdicts_twice() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_recording_may_have_another_delimiter() -> Result<()> {
+    let site = Site::new("")?;
+    fs::write(site.path().join("rec.csv"), recording().replace(',', ";"))?;
+    let args = [
+        "replay",
+        "rec.csv",
+        "--model",
+        "level",
+        "--json",
+        "--delimiter",
+        ";",
+    ];
+    let summary = site.finish(&args)?.summary()?;
+    assert_eq!(count(&summary, "scored"), ROWS - 1, "{summary}");
+    Ok(())
+}
+
 /// The alerts without what a clock decides.
 fn verdicts(stdout: &str) -> Vec<Value> {
     let lines = stdout.lines().map(serde_json::from_str);
