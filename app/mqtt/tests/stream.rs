@@ -311,7 +311,8 @@ fn a_silent_broker_is_pinged_and_then_given_up() {
         error.to_string(),
         "the broker has not answered a ping within 60000 ms"
     );
-    assert_eq!(session.poll_event(), Err(error));
+    // What came before would still be told.
+    assert_eq!(session.poll_event(), Ok(None));
 }
 
 #[test]

@@ -217,6 +217,10 @@ impl Mosquitto {
     /// # Errors
     /// As [`Mosquitto::publish`].
     pub fn publish_bytes(&self, topic: &str, payload: &[u8]) -> Result<()> {
+        // With `-s` it takes an empty standard input for a mistake.
+        if payload.is_empty() {
+            return self.run_publisher(topic, &["-n"]);
+        }
         let mut child = self
             .client("mosquitto_pub")
             .args(["-q", "1", "-t", topic, "-s"])

@@ -135,7 +135,7 @@ impl<'a> Ledger<'a> {
         self.observe(now);
         self.counters.readings += 1;
         self.hear(sensor, now.mono_us);
-        self.judge_range(sensor, step, now.mono_us);
+        self.judge_range(sensor, reading, step, now.mono_us);
         match step {
             Step::Settled(Outcome::Rejected(reason)) => return self.count_rejection(reason),
             Step::Settled(Outcome::Shed) => panic!("nothing is shed here"),

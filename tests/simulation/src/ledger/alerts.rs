@@ -2,8 +2,8 @@
 //! sensors, a link that is away. All of them can be foretold.
 
 use super::Ledger;
-use super::said::Expected;
-use hark_engine::{Alert, AlertKind, AlertState, Outcome, Rejection, SensorId, Step};
+use super::said::{Change, Expected};
+use hark_engine::{Alert, AlertKind, AlertState, Outcome, Reading, Rejection, SensorId, Step};
 
 /// What is known of one sensor's range and silence.
 #[derive(Clone, Copy, Default)]
@@ -14,7 +14,7 @@ pub(super) struct Heard {
     /// Bit 0 is the newest reading that told its range: it was beyond.
     beyond: u64,
     pub(super) range: AlertState,
-    range_changed_us: Option<u64>,
+    range_changed: Option<Change>,
 }
 
 /// What is known of the link.
@@ -36,7 +36,13 @@ impl Ledger<'_> {
     }
 
     /// A reading of `sensor` came to `step`.
-    pub(super) fn judge_range(&mut self, sensor: SensorId, step: Step, now_us: u64) {
+    pub(super) fn judge_range(
+        &mut self,
+        sensor: SensorId,
+        reading: &Reading,
+        step: Step,
+        now_us: u64,
+    ) {
         let is_beyond = match step {
             Step::Settled(Outcome::Rejected(
                 Rejection::NotFinite { .. }
@@ -58,15 +64,15 @@ impl Ledger<'_> {
             AlertState::Raised if recent == 0 => AlertState::Cleared,
             _ => return,
         };
-        let held_us = (spec.hold_off_ms * 1e3) as u64;
+        let change = Change::new(self.limits.clock, reading.timestamp_us, now_us);
         if heard
-            .range_changed_us
-            .is_some_and(|at| now_us < at + held_us)
+            .range_changed
+            .is_some_and(|last| change.is_held(last, spec.hold_off_ms))
         {
             return;
         }
         heard.range = state;
-        heard.range_changed_us = Some(now_us);
+        heard.range_changed = Some(change);
         self.expect_alert(Some(sensor), AlertKind::Range, state);
     }
 

@@ -2,7 +2,7 @@
 //! held against what was due.
 
 use super::{Ledger, Open};
-use hark_engine::{AlertKind, AlertState, LadderStep, Rung, SensorId, Verdict};
+use hark_engine::{AlertKind, AlertState, LadderStep, NodeClock, Rung, SensorId, Verdict};
 
 /// A verdict that must be given now.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ pub(super) struct Said {
     pub(super) state: AlertState,
     /// Bit 0 is the newest verdict: an anomaly.
     anomalies: u64,
-    changed_us: Option<u64>,
+    changed: Option<Change>,
     /// Readings that were valid: the rule has learnt from them.
     pub(super) samples: u64,
     pub(super) by_model: Option<ByModel>,
@@ -152,10 +152,12 @@ impl Ledger<'_> {
             }
             AlertState::Cleared => assert_eq!(recent, 0, "cleared though not calm"),
         }
-        let held_us = (spec.hold_off_ms * 1e3) as u64;
-        let is_held = said.changed_us.is_some_and(|at| now_us < at + held_us);
+        let change = Change::new(self.limits.clock, alert.timestamp_us, now_us);
+        let is_held = said
+            .changed
+            .is_some_and(|last| change.is_held(last, spec.hold_off_ms));
         assert!(!is_held, "two changes within the hold-off");
-        said.changed_us = Some(now_us);
+        said.changed = Some(change);
     }
 
     /// A verdict with another state than the last must bring an alert.
@@ -164,5 +166,32 @@ impl Ledger<'_> {
             let said = &self.said[verdict.sensor.index()];
             assert_eq!(said.state, verdict.state, "a change of state without alert");
         }
+    }
+}
+
+/// When an alert changed, by both clocks.
+#[derive(Clone, Copy)]
+pub(super) struct Change {
+    now_us: u64,
+    /// Of the reading, where the source names its clock.
+    timestamp_us: Option<i64>,
+}
+
+impl Change {
+    pub(super) fn new(clock: NodeClock, timestamp_us: Option<i64>, now_us: u64) -> Self {
+        let timestamp_us = timestamp_us.filter(|_| clock != NodeClock::None);
+        Self {
+            now_us,
+            timestamp_us,
+        }
+    }
+
+    /// Whether it is too early after `last`. A clock that went back holds nothing.
+    pub(super) fn is_held(self, last: Self, hold_off_ms: f64) -> bool {
+        let since_us = match (last.timestamp_us, self.timestamp_us) {
+            (Some(last), Some(this)) => (i128::from(this) - i128::from(last)) as f64,
+            _ => (self.now_us - last.now_us) as f64,
+        };
+        (0.0..hold_off_ms * 1e3).contains(&since_us)
     }
 }
