@@ -194,6 +194,12 @@ impl Hark {
         send_signal(self.child.as_mut().context("hark has ended")?, signal)
     }
 
+    /// Whether it has not ended.
+    pub(crate) fn is_alive(&mut self) -> Result<bool> {
+        let child = self.child.as_mut().context("hark has ended")?;
+        Ok(child.try_wait()?.is_none())
+    }
+
     /// Stops it as systemd would, and waits for its end.
     pub(crate) fn terminate(mut self) -> Result<Ended> {
         let child = self.child.as_mut().context("hark has ended")?;
@@ -222,15 +228,20 @@ impl Hark {
 
     /// Waits for its own end, for so long.
     pub(crate) fn wait_within(mut self, limit: Duration) -> Result<Ended> {
+        Ok(Ended {
+            status: self.wait_for_status(limit)?,
+            stdout: self.read("stdout"),
+            stderr: self.read("stderr"),
+        })
+    }
+
+    /// As [`Hark::wait_within`], for one whose output goes elsewhere.
+    pub(crate) fn wait_for_status(&mut self, limit: Duration) -> Result<ExitStatus> {
         let child = self.child.as_mut().context("hark has ended")?;
         let status = wait_until(limit, "hark to end", || child.try_wait().transpose())
             .with_context(|| self.said())??;
         self.child = None;
-        Ok(Ended {
-            status,
-            stdout: self.read("stdout"),
-            stderr: self.read("stderr"),
-        })
+        Ok(status)
     }
 
     /// Waits for its own end; what its log holds then comes along.

@@ -20,6 +20,7 @@ mod disk;
 mod doctor;
 mod embedded_broker;
 mod event_log;
+mod flood;
 mod full_disk;
 mod gpio;
 mod hark;
