@@ -8,6 +8,7 @@ mod memory;
 mod mqtt;
 mod node_log;
 mod nodes;
+pub mod recognise;
 mod serial;
 
 pub use memory::{MemoryFeed, SEQUENCE_FIRST, wait_until, write_sequence};

@@ -9,7 +9,6 @@ mod entry;
 mod findings;
 mod line;
 mod missing;
-mod recognise;
 mod report;
 
 pub(crate) use missing::missing;

@@ -1,8 +1,8 @@
 //! The `[[sources]]` entry that listens to what was heard on a line.
 
 use super::line::Listening;
-use super::recognise::Heard;
 use hark_hal::{DataBits, Parity};
+use hark_links::recognise::Heard;
 use toml::Value;
 
 /// The entry of a configuration that listens to what was heard on `port`, if hark

@@ -9,8 +9,8 @@
 //! The first setting whose bytes are conclusive, or a line of clean text, ends the
 //! search.
 
-use super::recognise::{Heard, is_clean_text, recognise};
 use hark_hal::{DataBits, LineErrors, Parity, Received, SerialError, SerialLine, SerialSettings};
+use hark_links::recognise::{Heard, is_clean_text, recognise};
 use hark_threads::shutdown::Shutdown;
 use serde::Serialize;
 use std::time::{Duration, Instant};

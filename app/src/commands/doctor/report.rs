@@ -2,8 +2,8 @@
 
 use super::findings::{Finding, State};
 use super::line::{LineReport, setting_text};
-use super::recognise::{Heard, TEXT_LINES_MIN};
 use crate::commands::to_stdout;
+use hark_links::recognise::{Heard, TEXT_LINES_MIN};
 use serde::Serialize;
 use std::io::{self, Write};
 

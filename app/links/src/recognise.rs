@@ -19,7 +19,7 @@ const EXAMPLE_CHARS_MAX: usize = 72;
 /// Fewer readable bytes than this may be chance, if they are not a whole line.
 const TEXT_BYTES_MIN: usize = 16;
 /// Fewer lines of text than this do not tell what else they may be.
-pub(super) const TEXT_LINES_MIN: usize = 5;
+pub const TEXT_LINES_MIN: usize = 5;
 /// The part of the bytes that must be readable for text.
 const TEXT_SHARE_MIN: f64 = 0.95;
 /// Two frames of Modbus with a right checksum in noise are one chance in a billion.
@@ -30,38 +30,64 @@ const CSV_LINES_MIN: usize = 2;
 /// What was heard; the later, the surer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub(super) enum Heard {
+pub enum Heard {
     /// No byte.
     Silence,
     /// Bytes that are nothing.
-    Noise { bytes: usize },
+    Noise {
+        /// How many.
+        bytes: usize,
+    },
     /// Lines that can be read.
-    Text { lines: usize, example: String },
+    Text {
+        /// How many.
+        lines: usize,
+        /// One of them.
+        example: String,
+    },
     /// Lines with the same number of fields, mostly numbers.
     Csv {
+        /// How many.
         lines: usize,
+        /// Fields of each.
         columns: usize,
+        /// What stands between them.
         delimiter: char,
         /// Whether numbers are written `1,5`.
         decimal_comma: bool,
         /// Names of the columns without their units, if a header was heard.
         header: Option<Vec<String>>,
+        /// One of the lines.
         example: String,
     },
     /// Lines that are JSON objects.
     Json {
+        /// How many.
         lines: usize,
         /// Names of the last object's fields; for an object `values`, of those in it.
         fields: Vec<String>,
+        /// One of the lines.
         example: String,
     },
     /// Sentences of NMEA 0183 with a right checksum.
-    Nmea { sentences: usize, example: String },
+    Nmea {
+        /// How many.
+        sentences: usize,
+        /// One of them.
+        example: String,
+    },
     /// Frames of Modbus RTU with a right checksum.
-    Modbus { frames: usize, units: Vec<u8> },
+    Modbus {
+        /// How many.
+        frames: usize,
+        /// The addresses that were heard.
+        units: Vec<u8>,
+    },
     /// Frames of hark's nodes.
     Frames {
+        /// Those with a right checksum.
         accepted: u64,
+        /// Those without.
         rejected: u64,
         /// None if the node has not said who it is, which it does at its start.
         node: Option<HeardNode>,
@@ -70,16 +96,18 @@ pub(super) enum Heard {
 
 /// Who a node says that it is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct HeardNode {
-    pub(super) name: String,
-    pub(super) firmware: String,
+pub struct HeardNode {
+    /// Its name.
+    pub name: String,
+    /// Its firmware and version.
+    pub firmware: String,
     /// Names of its channels.
-    pub(super) channels: Vec<String>,
+    pub channels: Vec<String>,
 }
 
 impl Heard {
     /// How sure it is: a higher kind is surer than any lower one.
-    pub(super) fn rank(&self) -> u8 {
+    pub fn rank(&self) -> u8 {
         match self {
             Self::Silence => 0,
             Self::Noise { .. } => 1,
@@ -93,7 +121,7 @@ impl Heard {
     }
 
     /// Whether another setting of the line could not explain the bytes better.
-    pub(super) fn is_conclusive(&self) -> bool {
+    pub fn is_conclusive(&self) -> bool {
         self.rank()
             > Self::rank(&Self::Text {
                 lines: 0,
@@ -104,7 +132,7 @@ impl Heard {
 
 /// Whether `bytes` are at least a line of nothing but printable ASCII, which a wrong
 /// baud rate hardly makes.
-pub(super) fn is_clean_text(bytes: &[u8]) -> bool {
+pub fn is_clean_text(bytes: &[u8]) -> bool {
     let is_printable = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~');
     bytes.iter().all(is_printable)
         && bytes.iter().any(u8::is_ascii_graphic)
@@ -112,7 +140,7 @@ pub(super) fn is_clean_text(bytes: &[u8]) -> bool {
 }
 
 /// What `bytes` are.
-pub(super) fn recognise(bytes: &[u8]) -> Heard {
+pub fn recognise(bytes: &[u8]) -> Heard {
     if bytes.is_empty() {
         return Heard::Silence;
     }
