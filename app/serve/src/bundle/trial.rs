@@ -44,6 +44,10 @@ const SEEN_MAX: usize = 64;
 /// The exit code of a trial that found a file missing.
 const MISSING: u8 = 3;
 
+/// How a process ends whose program could not be run (posix_spawn(3)), as in an
+/// emulator that the system does not know of.
+const NOT_RUN: i32 = 127;
+
 /// How this program is called to try a bundle: its file and the first argument.
 static PROGRAM: OnceLock<(&'static OsStr, &'static str)> = OnceLock::new();
 /// What trials have shown, by the manifest's digest, which names a bundle's whole
@@ -126,6 +130,11 @@ pub(super) fn pass(
             .context("hearing what it did")?;
     }
     let said = String::from_utf8_lossy(&said);
+    if status.code() == Some(NOT_RUN) {
+        // That says nothing of the bundle, and no bundle would ever pass.
+        tracing::warn!("this machine does not let hark run itself: bundles are loaded untried");
+        return Ok(None);
+    }
     if status.success() {
         remember(digest, Seen::Good);
         return Ok(Some(said.lines().map(str::to_owned).collect()));
