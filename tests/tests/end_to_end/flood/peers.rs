@@ -31,11 +31,13 @@ pub(super) struct Site {
     pub(super) node_line: PathBuf,
 }
 
+type Attack = dyn FnOnce(&AtomicBool) -> Result<u64> + Send;
+
 /// One stranger.
 pub(super) struct Peer {
     pub(super) name: &'static str,
     /// Returns how often it did what it does, once the flag is set.
-    pub(super) attack: Box<dyn FnOnce(&AtomicBool) -> Result<u64> + Send>,
+    pub(super) attack: Box<Attack>,
 }
 
 impl Peer {
@@ -314,7 +316,7 @@ impl Client {
         let stream = self.stream.as_mut().expect("it was opened above");
         self.sent += 1;
         // A look at what comes back costs a tick of the kernel's clock.
-        let looks = self.sent % SENDS_PER_LOOK == 0;
+        let looks = self.sent.is_multiple_of(SENDS_PER_LOOK);
         if stream.write_all(bytes).is_err() || (looks && is_closed(stream)) {
             self.stream = None;
         }
