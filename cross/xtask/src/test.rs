@@ -15,7 +15,7 @@ use crate::packages::{self, Package};
 use crate::process::{self, cargo, command, output, target_dir, workspace_root};
 use crate::steps::{self, Step};
 
-const TOOLS: [Package; 6] = [
+const TOOLS: [Package; 7] = [
     Package {
         name: "qemu-system-arm",
         program: "qemu-system-arm",
@@ -45,6 +45,11 @@ const TOOLS: [Package; 6] = [
         name: "mosquitto-clients",
         program: "mosquitto_sub",
         why: "the end-to-end tests watch topics with a client that is not ours",
+    },
+    Package {
+        name: "strace",
+        program: "strace",
+        why: "a test watches which folders are synced",
     },
 ];
 
