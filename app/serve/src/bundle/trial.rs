@@ -7,7 +7,8 @@
 //! digest is loaded here, and is not tried a second time.
 //!
 //! Bundles that are compiled in are not tried. A program that has not said how it
-//! is to be called ([`try_bundles_by`]), as a test, loads without a trial.
+//! is to be called ([`try_bundles_by`]), as a test, loads without a trial; so does
+//! one that the system does not let run itself, which says so.
 
 use super::ModelBundle;
 use anyhow::{Context, bail, ensure};
