@@ -10,11 +10,11 @@
 mod tests;
 
 use crate::engine::{Claim, Job, Ticket};
-use crate::ladder::Hang;
 use crate::{
     AlertKind, Engine, Fault, Now, Output, Reading, Receipt, Rejection, Rung, SensorId, Stage,
     Step, StepReason,
 };
+use hark_ladder::Hang;
 use std::time::Duration;
 
 /// The rungs of the ladder that run a model: those before the rule.

@@ -37,15 +37,15 @@ pub use sensors::SensorId;
 
 use crate::alert::{Alert, AlertKind, AlertPolicy};
 use crate::features::Extractor;
-use crate::ladder::{Ladder, LadderPolicy, LadderStep, ModelRung, Rung, check_models};
 use crate::outcome::{Counters, Outcome};
-use crate::spec::{PipelineSpec, SpecError, VerdictSpec};
+use crate::spec::{ModelRung, PipelineSpec, SpecError, VerdictSpec, check_models};
 use crate::validate::{NodeClock, Now, Sample, Validator};
-use crate::verdict::{AlertState, Verdict};
+use crate::verdict::{AlertState, Score, Verdict};
 use crate::window::WindowShape;
 use crate::{Reading, Receipt, Rejection, Schema, Stage, sums};
 use absence::{LinkWatch, Silence};
 use alerts::NewcomersTold;
+use hark_ladder::{Ladder, LadderPolicy, LadderStep, Rung};
 use pending::{Batch, Pending, Question};
 use sensors::{Sensors, Tenure};
 use std::collections::VecDeque;
@@ -117,6 +117,8 @@ pub struct Engine {
     limits: Limits,
     sensors: Sensors,
     ladder: Ladder,
+    /// By the ladder's index of the model.
+    scorings: Vec<Scoring>,
     silence: Silence,
     link: LinkWatch,
     newcomers_told: NewcomersTold,
@@ -125,6 +127,21 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     counters: Counters,
     second: Second,
+}
+
+/// What makes a verdict of a model's outputs.
+struct Scoring {
+    score: Score,
+    threshold: f32,
+}
+
+impl Scoring {
+    fn new(model: &ModelRung) -> Self {
+        Self {
+            score: Score::new(&model.score),
+            threshold: model.threshold,
+        }
+    }
 }
 
 /// The readings of the current second.
@@ -168,7 +185,8 @@ impl Engine {
             silence: Silence::new(limits.alerts.silent_after_us),
             link: LinkWatch::new(limits.alerts.link_down_us),
             newcomers_told: NewcomersTold::default(),
-            ladder: Ladder::new(policy, models),
+            ladder: Ladder::new(policy, models.iter().map(ModelRung::of_ladder)),
+            scorings: models.iter().map(Scoring::new).collect(),
             batch: Batch::default(),
             outputs: VecDeque::with_capacity(OUTPUTS_MAX),
             counters: Counters::default(),

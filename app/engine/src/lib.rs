@@ -9,7 +9,6 @@ mod alert;
 mod driver;
 mod engine;
 mod features;
-mod ladder;
 mod load;
 mod outcome;
 mod reading;
@@ -28,15 +27,15 @@ pub use alert::{ALERT_KINDS, Alert, AlertKind, AlertPolicy, Excess, RangeAlert};
 pub use driver::{Answers, Driver, Instance, Sink};
 pub use engine::{Engine, Fault, Limits, Output, PENDING_MAX, SensorId, Step};
 pub use features::{FeatureKind, FeatureSpec};
-pub use ladder::{LadderPolicy, LadderStep, ModelRung, Rung, StepReason};
+pub use hark_ladder::{LadderPolicy, LadderStep, Rung, StepReason};
 pub use load::{Load, LoadFigures};
 pub use outcome::{Counters, Outcome};
 pub use reading::{CHANNELS_MAX, Reading};
 pub use rejection::{REASONS, Rejection};
 pub use schema::{Channel, Schema};
 pub use spec::{
-    FEATURES_MAX, HISTORY_MAX, PipelineSpec, ScoreSpec, SpecError, VerdictSpec, WINDOW_MAX,
-    WindowSpec,
+    FEATURES_MAX, HISTORY_MAX, ModelRung, PipelineSpec, ScoreSpec, SpecError, VerdictSpec,
+    WINDOW_MAX, WindowSpec,
 };
 pub use stage::{STAGES, Stage};
 pub use validate::{NodeClock, Now, Receipt};

@@ -6,6 +6,7 @@
 
 use crate::features::FeatureSpec;
 use crate::schema::{Schema, is_positive, require};
+use hark_ladder::{LadderModel, PolicyError, Rung};
 use serde::Deserialize;
 
 /// The longest window, in readings: 4096 × 32 channels of f32 is 512 KiB a sensor.
@@ -40,6 +41,16 @@ impl SpecError {
         Self {
             index: Some(index),
             ..self
+        }
+    }
+}
+
+impl From<PolicyError> for SpecError {
+    fn from(error: PolicyError) -> Self {
+        Self {
+            field: error.key,
+            index: None,
+            problem: error.problem,
         }
     }
 }
@@ -239,4 +250,52 @@ impl VerdictSpec {
             format!("{} is not a time of 0 or more", self.hold_off_ms)
         })
     }
+}
+
+/// One model rung of the ladder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelRung {
+    /// [`Rung::Delegate`], [`Rung::Model`] or [`Rung::Previous`].
+    pub rung: Rung,
+    /// How this model's outputs become a score.
+    pub score: ScoreSpec,
+    /// The score above which a window is an anomaly; above 0.
+    pub threshold: f32,
+    /// When the model's validity ends, microseconds since the Unix epoch.
+    pub expires_utc_us: Option<i64>,
+    /// Most windows in one run of the model, at least 1.
+    pub batch_max: usize,
+}
+
+impl ModelRung {
+    pub(crate) fn of_ladder(&self) -> LadderModel {
+        LadderModel {
+            rung: self.rung,
+            expires_utc_us: self.expires_utc_us,
+            batch_max: self.batch_max,
+        }
+    }
+}
+
+/// Refuses rungs that are no models, out of order, or cannot be served.
+pub(crate) fn check_models(models: &[ModelRung], features: usize) -> Result<(), SpecError> {
+    let are_models = models.iter().all(|m| m.rung.is_model());
+    require(are_models, "models.rung", || {
+        "only delegate, model and previous run a model".into()
+    })?;
+    let are_in_order = models.is_sorted_by(|a, b| a.rung < b.rung);
+    require(are_in_order, "models.rung", || {
+        "expected each rung once, best first".into()
+    })?;
+    for model in models {
+        model.score.check(features)?;
+        let threshold = model.threshold;
+        require(is_positive(threshold.into()), "models.threshold", || {
+            format!("{threshold} is not a score above 0")
+        })?;
+        require(model.batch_max > 0, "models.batch_max", || {
+            "expected at least 1".into()
+        })?;
+    }
+    Ok(())
 }

@@ -2,9 +2,9 @@
 //! threshold, k-of-n, hysteresis and hold-off, as [`VerdictSpec`] defines them.
 
 use crate::engine::SensorId;
-use crate::ladder::Rung;
 use crate::spec::{ScoreSpec, VerdictSpec};
 use crate::sums::{scaled_square_distance, square_distance};
+use hark_ladder::Rung;
 
 /// The state of a sensor's alert.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use crate::{Package, packages, root};
 ///
 /// `hark-codec` and `hark-rig` lie below the app so that payload decoding and
 /// the simulated pump build, and are fuzzed, without the model runtime.
-const PICTURE: [(&str, &[&str]); 20] = [
+const PICTURE: [(&str, &[&str]); 21] = [
     (
         "hark",
         &[
@@ -36,9 +36,10 @@ const PICTURE: [(&str, &[&str]); 20] = [
     ("hark-broker", &["hark-threads"]),
     ("hark-codec", &["hark-engine"]),
     ("hark-config", &["hark-codec", "hark-engine", "hark-hal"]),
-    ("hark-engine", &["hark-wire"]),
+    ("hark-engine", &["hark-ladder", "hark-wire"]),
     ("hark-hal", &["hark-wire"]),
     ("hark-keeper", &[]),
+    ("hark-ladder", &[]),
     (
         "hark-links",
         &[
@@ -140,8 +141,9 @@ const WIRE_TREE: [&str; 12] = [
 
 /// What the core adds: arithmetic. No runtime, socket, file, clock or
 /// source of randomness.
-const ENGINE_TREE: [&str; 9] = [
+const ENGINE_TREE: [&str; 10] = [
     "hark-engine",
+    "hark-ladder",
     "num-complex",
     "num-integer",
     "num-traits",

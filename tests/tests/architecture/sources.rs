@@ -24,8 +24,12 @@ const WORDS: [&str; 6] = [
 
 #[test]
 fn engine_asks_the_world_nothing() {
-    let files = rust_files(&root().join("app/engine/src"));
-    assert!(!files.is_empty(), "the engine has no source");
+    let of_crate = |folder| {
+        let files = rust_files(&root().join(folder));
+        assert!(!files.is_empty(), "{folder} has no source");
+        files
+    };
+    let files = ["app/engine/src", "app/ladder/src"].map(of_crate).concat();
     for file in files.iter().filter(|file| !file.ends_with("tests.rs")) {
         let source = fs::read_to_string(file).unwrap();
         let found = worldly_uses(&source);

@@ -4,7 +4,7 @@
 use super::pending::Question;
 use super::{Engine, Ticket};
 use crate::Now;
-use crate::ladder::{Ending, Hang, Rung, StepReason};
+use hark_ladder::{Ending, Hang, Rung, StepReason};
 
 /// Why a model gave no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,10 +121,10 @@ impl Engine {
             self.counters.late_results += 1;
             return;
         };
-        let model = self.ladder.model(choice.model);
+        let scoring = &self.scorings[choice.model];
         let features = self.pending.features(ticket.place);
         let score = outputs.and_then(|outputs| {
-            let score = model.score.of(features, outputs);
+            let score = scoring.score.of(features, outputs);
             score.is_finite().then_some(score).ok_or(Fault::NotFinite)
         });
         let ending = match score {

@@ -6,7 +6,7 @@
 //! even while the model still runs.
 
 use super::SensorId;
-use crate::ladder::Choice;
+use hark_ladder::Choice;
 use heapless::Deque;
 
 /// Windows that may wait for the model at once. More would not be answered by

@@ -4,10 +4,10 @@ use super::pending::Question;
 use super::sensors::{CachedScore, LastVerdict};
 use super::{Engine, OUTPUTS_MAX, Output};
 use crate::alert::Alert;
-use crate::ladder::Rung;
 use crate::outcome::Outcome;
 use crate::validate::NodeClock;
 use crate::verdict::{Moment, Verdict};
+use hark_ladder::Rung;
 
 /// What a rung says of one window.
 #[derive(Clone, Copy)]
@@ -94,11 +94,10 @@ impl Engine {
         score: f32,
         now_us: u64,
     ) {
-        let model = self.ladder.model(index);
         let cached = CachedScore {
-            rung: model.rung,
+            rung: self.ladder.model(index).rung,
             score,
-            threshold: model.threshold,
+            threshold: self.scorings[index].threshold,
         };
         let features = self.pending.features(place);
         let cache = &mut self.sensors.get_mut(question.sensor).cache;

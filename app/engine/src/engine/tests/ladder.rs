@@ -1,8 +1,8 @@
 //! The engine on its ladder: faults, trials, hangs, and the way up again.
 
 use super::*;
-use crate::ladder::Hang;
 use crate::{LadderPolicy, ModelRung, ScoreSpec, StepReason};
+use hark_ladder::Hang;
 
 const POLICY: LadderPolicy = LadderPolicy {
     misses_max: 2,

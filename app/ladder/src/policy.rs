@@ -1,7 +1,7 @@
 //! The names of the ladder's rungs and steps, and what its user decides.
 
-use crate::schema::{is_positive, require};
-use crate::spec::{HISTORY_MAX, ScoreSpec, SpecError};
+/// The most inferences that are looked back on: one bit each in a `u64`.
+pub const MISSES_OF_MAX: u32 = u64::BITS;
 
 /// Who answers for a reading, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,28 +122,13 @@ pub struct LadderStep {
     pub at_us: u64,
 }
 
-/// One model rung of the ladder.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ModelRung {
-    /// [`Rung::Delegate`], [`Rung::Model`] or [`Rung::Previous`].
-    pub rung: Rung,
-    /// How this model's outputs become a score.
-    pub score: ScoreSpec,
-    /// The score above which a window is an anomaly; above 0.
-    pub threshold: f32,
-    /// When the model's validity ends, microseconds since the Unix epoch.
-    pub expires_utc_us: Option<i64>,
-    /// Most windows in one run of the model, at least 1.
-    pub batch_max: usize,
-}
-
 /// When a rung steps down and how it comes up again.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LadderPolicy {
     /// Missed deadlines among the last `misses_of` inferences that bring a
     /// rung down, at least 1.
     pub misses_max: u32,
-    /// Inferences looked back on, `misses_max` to [`HISTORY_MAX`].
+    /// Inferences looked back on, `misses_max` to [`MISSES_OF_MAX`].
     pub misses_of: u32,
     /// How long an inference may take before its instance is given up.
     pub hang_us: u64,
@@ -174,13 +159,25 @@ impl Default for LadderPolicy {
     }
 }
 
+/// A number of a [`LadderPolicy`] that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct PolicyError {
+    /// Its key, from `ladder` on.
+    pub key: &'static str,
+    /// What is wrong with it and what would be right.
+    pub problem: String,
+}
+
 impl LadderPolicy {
-    pub(crate) fn check(&self) -> Result<(), SpecError> {
+    /// # Errors
+    /// The first number that makes no sense.
+    pub fn check(&self) -> Result<(), PolicyError> {
         let misses_are_valid =
-            (1..=self.misses_of).contains(&self.misses_max) && self.misses_of <= HISTORY_MAX;
+            (1..=self.misses_of).contains(&self.misses_max) && self.misses_of <= MISSES_OF_MAX;
         require(misses_are_valid, "ladder.misses_max", || {
             format!(
-                "{} of {}; expected 1 or more, of at most {HISTORY_MAX}",
+                "{} of {}; expected 1 or more, of at most {MISSES_OF_MAX}",
                 self.misses_max, self.misses_of
             )
         })?;
@@ -201,25 +198,16 @@ impl LadderPolicy {
     }
 }
 
-/// Refuses rungs that are no models, out of order, or cannot be served.
-pub(crate) fn check_models(models: &[ModelRung], features: usize) -> Result<(), SpecError> {
-    let are_models = models.iter().all(|m| m.rung.is_model());
-    require(are_models, "models.rung", || {
-        "only delegate, model and previous run a model".into()
-    })?;
-    let are_in_order = models.is_sorted_by(|a, b| a.rung < b.rung);
-    require(are_in_order, "models.rung", || {
-        "expected each rung once, best first".into()
-    })?;
-    for model in models {
-        model.score.check(features)?;
-        let threshold = model.threshold;
-        require(is_positive(threshold.into()), "models.threshold", || {
-            format!("{threshold} is not a score above 0")
-        })?;
-        require(model.batch_max > 0, "models.batch_max", || {
-            "expected at least 1".into()
-        })?;
+fn require(
+    holds: bool,
+    key: &'static str,
+    problem: impl FnOnce() -> String,
+) -> Result<(), PolicyError> {
+    if holds {
+        return Ok(());
     }
-    Ok(())
+    Err(PolicyError {
+        key,
+        problem: problem(),
+    })
 }

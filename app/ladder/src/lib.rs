@@ -29,10 +29,8 @@ mod breaker;
 mod drift;
 mod policy;
 
-pub(crate) use policy::check_models;
-pub use policy::{LadderPolicy, LadderStep, ModelRung, Rung, StepReason};
+pub use policy::{LadderPolicy, LadderStep, MISSES_OF_MAX, PolicyError, Rung, StepReason};
 
-use crate::verdict::Score;
 use breaker::Breaker;
 use drift::Drift;
 
@@ -50,13 +48,20 @@ enum Whereabouts {
     },
 }
 
+/// A model as its ladder knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LadderModel {
+    /// Its place on the ladder.
+    pub rung: Rung,
+    /// When its validity ends, microseconds since the Unix epoch.
+    pub expires_utc_us: Option<i64>,
+    /// Most windows in one run of it, at least 1.
+    pub batch_max: usize,
+}
+
 /// The state of one model rung.
-pub(crate) struct Model {
-    pub(crate) rung: Rung,
-    pub(crate) score: Score,
-    pub(crate) threshold: f32,
-    pub(crate) batch_max: usize,
-    expires_utc_us: Option<i64>,
+struct Model {
+    spec: LadderModel,
     is_expired: bool,
     instance: Whereabouts,
     /// Tells an instance from the one that took its place.
@@ -68,31 +73,51 @@ pub(crate) struct Model {
 
 /// Which model runs the next window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Choice {
+pub struct Choice {
     /// Index of the model.
-    pub(crate) model: usize,
+    pub model: usize,
     /// One window only, to see whether the model is well again.
-    pub(crate) is_trial: bool,
+    pub is_trial: bool,
 }
 
 /// How an inference ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub enum Ending {
+    /// In time, with a score.
     Good,
+    /// After the deadline.
     Late,
+    /// Without a score, and why.
     Faulty(StepReason),
 }
 
-/// A thread that is stuck in a model, as [`crate::Engine::handle_hang`] names it.
+/// A thread that is stuck in a model, as [`Ladder::handle_hang`] names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Hang {
-    pub(crate) rung: Rung,
-    pub(crate) generation: u32,
+pub struct Hang {
+    /// Whose instance it has.
+    pub rung: Rung,
+    /// Which one of its rung that is.
+    pub generation: u32,
     /// Windows that it was running.
-    pub(crate) windows: u32,
+    pub windows: u32,
 }
 
-pub(crate) struct Ladder {
+/// The models of one source, which of them may run, and which one stands.
+///
+/// It asks no clock: `now_us` is the monotonic clock's, and does not go back.
+///
+/// ```
+/// use hark_ladder::{Ending, Ladder, LadderModel, LadderPolicy, Rung, StepReason};
+///
+/// let model = |rung| LadderModel { rung, expires_utc_us: None, batch_max: 1 };
+/// let models = [Rung::Model, Rung::Previous].map(model);
+/// let mut ladder = Ladder::new(LadderPolicy::default(), models);
+/// let choice = ladder.choice(0).expect("a model is there");
+/// ladder.handle_ending(choice, Ending::Faulty(StepReason::Panic), 0);
+/// let step = ladder.poll_step(0).expect("the model panicked");
+/// assert_eq!((step.from, step.to), (Rung::Model, Rung::Previous));
+/// ```
+pub struct Ladder {
     policy: LadderPolicy,
     models: Vec<Model>,
     are_models_allowed: bool,
@@ -103,22 +128,25 @@ pub(crate) struct Ladder {
 
 impl Ladder {
     /// A ladder of checked rungs, each with its instance.
-    pub(crate) fn new(policy: LadderPolicy, models: &[ModelRung]) -> Self {
+    pub fn new(policy: LadderPolicy, models: impl IntoIterator<Item = LadderModel>) -> Self {
         Self {
             policy,
-            models: models.iter().map(Model::new).collect(),
+            models: models.into_iter().map(Model::new).collect(),
             are_models_allowed: true,
             drift: Drift::new(policy.drift_max),
             standing: 0,
         }
     }
 
-    pub(crate) fn model(&self, index: usize) -> &Model {
-        &self.models[index]
+    /// The model that a [`Choice`] names.
+    #[inline]
+    pub fn model(&self, index: usize) -> &LadderModel {
+        &self.models[index].spec
     }
 
     /// The best model that can run a window now.
-    pub(crate) fn choice(&self, now_us: u64) -> Option<Choice> {
+    #[inline]
+    pub fn choice(&self, now_us: u64) -> Option<Choice> {
         let models = self.models.iter().enumerate();
         models
             .filter(|(_, m)| self.can_run(m))
@@ -132,30 +160,34 @@ impl Ladder {
     }
 
     /// Whether a model can run any number of windows.
-    pub(crate) fn has_server(&self) -> bool {
+    #[inline]
+    pub fn has_server(&self) -> bool {
         let mut models = self.models.iter();
         models.any(|m| self.can_run(m) && m.breaker.is_closed())
     }
 
+    #[inline]
     fn can_run(&self, model: &Model) -> bool {
         self.is_believed(model) && model.instance == Whereabouts::Present
     }
 
+    #[inline]
     fn is_believed(&self, model: &Model) -> bool {
         self.are_models_allowed && !self.drift.is_drifted() && !model.is_expired
     }
 
     /// The rung that stands.
-    pub(crate) fn standing(&self) -> Rung {
+    pub fn standing(&self) -> Rung {
         self.rung(self.standing)
     }
 
     fn rung(&self, index: usize) -> Rung {
-        self.models.get(index).map_or(Rung::Rule, |m| m.rung)
+        self.models.get(index).map_or(Rung::Rule, |m| m.spec.rung)
     }
 
     /// The step to the rung that should stand, if it is another.
-    pub(crate) fn poll_step(&mut self, now_us: u64) -> Option<LadderStep> {
+    #[inline]
+    pub fn poll_step(&mut self, now_us: u64) -> Option<LadderStep> {
         // The instance has no part in it: one that is out for a moment is no news
         // to an operator, and one that stays out opens the breaker.
         let stands = |m: &Model| self.is_believed(m) && m.breaker.is_closed();
@@ -189,33 +221,41 @@ impl Ladder {
         }
     }
 
-    pub(crate) fn drift(&self) -> Option<f32> {
+    /// Root mean square of the features over about the last thousand windows, if it
+    /// is measured.
+    pub fn drift(&self) -> Option<f32> {
         self.drift.is_on().then(|| self.drift.rms())
     }
 
-    pub(crate) fn is_drifted(&self) -> bool {
+    /// Whether it is beyond [`LadderPolicy::drift_max`].
+    pub fn is_drifted(&self) -> bool {
         self.drift.is_drifted()
     }
 
-    pub(crate) fn measures_drift(&self) -> bool {
+    /// Whether [`Ladder::handle_window`] is to be called.
+    #[inline]
+    pub fn measures_drift(&self) -> bool {
         self.drift.is_on()
     }
 
     /// Takes in the mean square of the features of one window.
-    pub(crate) fn handle_window(&mut self, mean_square: f32) {
+    #[inline]
+    pub fn handle_window(&mut self, mean_square: f32) {
         self.drift.handle_window(mean_square);
     }
 
     /// Looks at the wall clock: a model may have come to its end, or the clock
     /// may have been set right.
-    pub(crate) fn handle_wall_clock(&mut self, utc_us: i64) {
+    #[inline]
+    pub fn handle_wall_clock(&mut self, utc_us: i64) {
         for model in &mut self.models {
-            model.is_expired = model.expires_utc_us.is_some_and(|end| end <= utc_us);
+            model.is_expired = model.spec.expires_utc_us.is_some_and(|end| end <= utc_us);
         }
     }
 
     /// Gives up what has been out for too long; returns how many.
-    pub(crate) fn give_up_hung(&mut self, now_us: u64) -> u64 {
+    #[inline]
+    pub fn give_up_hung(&mut self, now_us: u64) -> u64 {
         let hang_us = self.policy.hang_us;
         let is_hung = |m: &Model| match m.instance {
             Whereabouts::Out { since_us } => now_us.saturating_sub(since_us) > hang_us,
@@ -241,7 +281,8 @@ impl Ladder {
 
     /// An inference that `choice` began has ended. Returns whether it was a
     /// trial that failed.
-    pub(crate) fn handle_ending(&mut self, choice: Choice, ending: Ending, now_us: u64) -> bool {
+    #[inline]
+    pub fn handle_ending(&mut self, choice: Choice, ending: Ending, now_us: u64) -> bool {
         let model = &mut self.models[choice.model];
         if choice.is_trial {
             // One late trial is enough: it ran alone, with all of the deadline.
@@ -266,18 +307,18 @@ impl Ladder {
 
     /// A thread is stuck in the model of `choice`, with so many windows.
     /// Returns its name.
-    pub(crate) fn handle_hang(&mut self, choice: Choice, windows: u32, now_us: u64) -> Hang {
+    pub fn handle_hang(&mut self, choice: Choice, windows: u32, now_us: u64) -> Hang {
         let model = &mut self.models[choice.model];
         model.instance = Whereabouts::Out { since_us: now_us };
         Hang {
-            rung: model.rung,
+            rung: model.spec.rung,
             generation: model.generation,
             windows,
         }
     }
 
     /// A stuck thread came back. Returns whether its instance is still wanted.
-    pub(crate) fn handle_late_return(&mut self, hang: Hang) -> bool {
+    pub fn handle_late_return(&mut self, hang: Hang) -> bool {
         let Some(index) = self.index(hang.rung) else {
             return false;
         };
@@ -292,7 +333,7 @@ impl Ladder {
     }
 
     /// There are no instances yet; the driver brings them without being asked.
-    pub(crate) fn await_instances(&mut self) {
+    pub fn await_instances(&mut self) {
         for model in &mut self.models {
             model.instance = Whereabouts::Absent { is_asked_for: true };
         }
@@ -300,12 +341,12 @@ impl Ladder {
 
     /// Which instance of `rung` is the present one; `None`: the ladder has no such
     /// rung.
-    pub(crate) fn generation(&self, rung: Rung) -> Option<u32> {
+    pub fn generation(&self, rung: Rung) -> Option<u32> {
         Some(self.models[self.index(rung)?].generation)
     }
 
     /// A fresh instance of `rung` was loaded.
-    pub(crate) fn handle_instance(&mut self, rung: Rung, now_us: u64) {
+    pub fn handle_instance(&mut self, rung: Rung, now_us: u64) {
         if let Some(index) = self.index(rung) {
             let model = &mut self.models[index];
             model.instance = Whereabouts::Present;
@@ -317,7 +358,7 @@ impl Ladder {
     }
 
     /// There is no instance of `rung`.
-    pub(crate) fn handle_no_instance(&mut self, rung: Rung, reason: StepReason, now_us: u64) {
+    pub fn handle_no_instance(&mut self, rung: Rung, reason: StepReason, now_us: u64) {
         if let Some(index) = self.index(rung) {
             self.models[index].instance = Whereabouts::Absent {
                 is_asked_for: false,
@@ -328,7 +369,7 @@ impl Ladder {
 
     /// A rung that lacks an instance and may have one; told once until it is
     /// answered.
-    pub(crate) fn poll_wanted_instance(&mut self, now_us: u64) -> Option<Rung> {
+    pub fn poll_wanted_instance(&mut self, now_us: u64) -> Option<Rung> {
         let is_wanted = |m: &Model| {
             let is_asked_for = Whereabouts::Absent { is_asked_for: true };
             let lacks_one = matches!(m.instance, Whereabouts::Absent { .. });
@@ -339,10 +380,11 @@ impl Ladder {
         let mut models = self.models.iter();
         let index = models.position(|m| is_wanted(m) && self.is_believed(m))?;
         self.models[index].instance = Whereabouts::Absent { is_asked_for: true };
-        Some(self.models[index].rung)
+        Some(self.models[index].spec.rung)
     }
 
-    pub(crate) fn set_models_allowed(&mut self, are_allowed: bool) {
+    /// Whether any model may run at all.
+    pub fn set_models_allowed(&mut self, are_allowed: bool) {
         self.are_models_allowed = are_allowed;
     }
 
@@ -360,18 +402,14 @@ impl Ladder {
     }
 
     fn index(&self, rung: Rung) -> Option<usize> {
-        self.models.iter().position(|m| m.rung == rung)
+        self.models.iter().position(|m| m.spec.rung == rung)
     }
 }
 
 impl Model {
-    fn new(spec: &ModelRung) -> Self {
+    fn new(spec: LadderModel) -> Self {
         Self {
-            rung: spec.rung,
-            score: Score::new(&spec.score),
-            threshold: spec.threshold,
-            batch_max: spec.batch_max,
-            expires_utc_us: spec.expires_utc_us,
+            spec,
             is_expired: false,
             instance: Whereabouts::Present,
             generation: 0,
