@@ -138,6 +138,11 @@ impl Onnx {
         });
     }
 
+    /// A node of any kind.
+    pub(crate) fn proto(&mut self, node: pb::NodeProto) {
+        self.0.node.push(node);
+    }
+
     /// The file, with `outputs` as the graph's outputs.
     pub(crate) fn bytes(mut self, outputs: &[&str]) -> Vec<u8> {
         let output = outputs.iter().map(|&name| pb::ValueInfoProto {

@@ -1,7 +1,7 @@
 //! Models: what runs them, and the bundles they come in.
 //!
 //! [`Infer`] is one loaded model: features in, outputs out. A backend (one file
-//! each: [`tract`], [`dense`]) implements it, and its [`Runtime`] loads it. A
+//! each: [`dense`], [`classical`], [`tract`]) implements it, and its [`Runtime`] loads it. A
 //! [`Bundle`] is a folder, or a list of files compiled into the binary, holding a
 //! manifest, one model file for each precision, and golden vectors.
 //! [`Bundle::load`] hands out the first variant that one of the [`Runtimes`] loads
@@ -25,6 +25,7 @@
 //! ```
 
 pub mod bundle;
+pub mod classical;
 pub mod dense;
 mod files;
 pub mod golden;

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use crate::bundle::Reason;
+use crate::classical::{self, ClassicalModel};
 use crate::dense::DenseModel;
 use crate::infer::Infer;
 use crate::load::LoadError;
@@ -64,7 +65,8 @@ impl Default for Runtimes {
 impl Runtimes {
     /// The runtimes that a board with these facts can use.
     pub fn new(board: BoardFacts) -> Self {
-        let runtimes: Vec<Box<dyn Runtime>> = vec![Box::new(Dense), Box::new(Tract)];
+        let runtimes: Vec<Box<dyn Runtime>> =
+            vec![Box::new(Dense), Box::new(Classical), Box::new(Tract)];
         Self { runtimes, board }
     }
 
@@ -108,7 +110,22 @@ impl Runtime for Dense {
     }
 }
 
-/// [`TractModel`]; compiled in.
+/// [`ClassicalModel`]; compiled in.
+struct Classical;
+
+impl Runtime for Classical {
+    fn name(&self) -> &'static str {
+        "classical"
+    }
+
+    fn load(&self, file: &ModelFile<'_>, _: &BoardFacts) -> Result<Box<dyn Infer>, LoadError> {
+        let model = ClassicalModel::load(file.bytes, file.inputs, file.outputs)?;
+        Ok(Box::new(model))
+    }
+}
+
+/// [`TractModel`]; compiled in. What has scikit-learn's operators goes to [`Classical`]:
+/// both read ONNX, and whoever writes a manifest need not know which of them has what.
 struct Tract;
 
 impl Runtime for Tract {
@@ -116,7 +133,10 @@ impl Runtime for Tract {
         "tract"
     }
 
-    fn load(&self, file: &ModelFile<'_>, _: &BoardFacts) -> Result<Box<dyn Infer>, LoadError> {
+    fn load(&self, file: &ModelFile<'_>, board: &BoardFacts) -> Result<Box<dyn Infer>, LoadError> {
+        if classical::has_learners(file.bytes) {
+            return Classical.load(file, board);
+        }
         let model = TractModel::load(file.bytes, file.inputs, file.outputs, file.precision)?;
         Ok(Box::new(model))
     }
