@@ -325,15 +325,14 @@ impl Rules<'_> {
                 return hot_path.handle_rejection(Rejection::UnknownSensor, &detail, payload);
             }
             Some(false) => Named::Nobody,
-            Some(true) => match hot_path.find(&known.name) {
-                Some(sensor) => {
-                    known.insert(topic, sensor);
-                    Named::Known(sensor)
-                }
-                None => Named::Name(&known.name),
-            },
+            Some(true) => Named::Name(&known.name),
         };
+        let is_by_topic = matches!(named, Named::Name(_));
         decoder.handle_payload(payload, topic, named, receipt, hot_path);
+        // With its first reading: the next one is to cost no more than all others.
+        if is_by_topic && let Some(sensor) = hot_path.find(&known.name) {
+            known.insert(topic, sensor);
+        }
     }
 
     /// Writes the sensor's name by the first pattern that matches; `Some(false)` if

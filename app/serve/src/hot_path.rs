@@ -184,7 +184,7 @@ impl HotPath {
     fn receipt(&mut self, at: Instant) -> Receipt {
         // From here on the mark is the time: one reading of the clock ends a stage,
         // begins the next, and is what the engine takes for now.
-        self.figures.stages.begin(at);
+        self.figures.note_read(at);
         Receipt {
             now: self.clock.now_at(at),
             read_ns: self.figures.stamp_ns(at),
@@ -219,7 +219,7 @@ impl HotPath {
         }
         let id = self.driver.sensor(name)?;
         if self.voice.learn_name(id, name) {
-            self.figures.note_sensor();
+            self.figures.note_setup();
         }
         Ok(id)
     }
@@ -296,7 +296,7 @@ impl HotPath {
         let (driver, mut telling) = self.driver();
         let sensor = driver.newcomer(name, reading, receipt.now, &mut telling)?;
         self.voice.learn_name(sensor, name);
-        self.figures.note_sensor();
+        self.figures.note_setup();
         if self.driver.engine().is_full() {
             self.voice.say_full(self.sensors_max);
         }
@@ -359,7 +359,7 @@ impl HotPath {
                 return false;
             };
             if self.voice.learn_name(sensor, name) {
-                self.figures.note_sensor();
+                self.figures.note_setup();
             }
         }
         self.voice.reporter.alarms().restore();

@@ -10,6 +10,7 @@
 
 mod alert_kinds;
 mod alerts;
+mod bench;
 mod boards;
 mod broker_limits;
 mod broker_loss;

@@ -38,11 +38,12 @@ pub(super) struct Figures {
     pub(super) link_losses: u64,
 }
 
-/// Allocations of this thread since the last new sensor, the model runtime's
-/// left out.
+/// Allocations of the serving thread, the model runtime's left out, since its first
+/// read after whatever allocates once: a new sensor, another thread.
 #[derive(Clone, Copy, Debug, Default)]
 struct Allocations {
-    from: u64,
+    /// What the thread had allocated at that read; none before it.
+    from: Option<u64>,
     by_models: u64,
     readings: u64,
 }
@@ -73,8 +74,9 @@ pub struct SourceResult {
     pub identity: Arc<ModelIdentity>,
     /// The rung that stood at the end.
     pub rung: Rung,
-    /// Allocations for each reading since the last new sensor, without the
-    /// model runtime's; None before the first reading after it.
+    /// Allocations for each reading since the first read after the last new sensor,
+    /// or on the thread that serves now, without the model runtime's; None before
+    /// that read.
     pub allocations_per_reading: Option<f64>,
     /// Processor time of the thread that ended, its abandoned ones left out.
     pub cpu: Duration,
@@ -104,18 +106,26 @@ impl Figures {
         self.stamp_ns(self.stages.mark()).saturating_sub(receipt_ns)
     }
 
-    /// What a new sensor costs once is no cost of its readings.
-    pub(super) fn note_sensor(&mut self) {
-        self.allocations = Allocations {
-            from: allocations::of_thread(),
-            ..Allocations::default()
-        };
+    /// Something is set up, on whatever thread: what it costs once, until the next
+    /// read, is no cost of readings.
+    pub(super) fn note_setup(&mut self) {
+        self.allocations = Allocations::default();
+    }
+
+    /// A read has returned at `at`, on the thread that serves.
+    pub(super) fn note_read(&mut self, at: Instant) {
+        self.stages.begin(at);
+        // Each thread counts its own. Here and not where the source is set up: that may
+        // be on another.
+        self.allocations
+            .from
+            .get_or_insert_with(allocations::of_thread);
     }
 
     /// A reading came; if it is settled, nothing is left to do for it.
     pub(super) fn note_reading(&mut self, receipt: &Receipt, is_settled: bool) {
         let now_us = receipt.now.mono_us;
-        self.allocations.readings += 1;
+        self.allocations.readings += u64::from(self.allocations.from.is_some());
         self.load.handle_arrivals(1, now_us);
         // Service is what keeps the thread busy. That of a window which waits is
         // counted with its batch.
@@ -146,15 +156,14 @@ impl Figures {
             .handle_service(rows as u64, self.stages.take_busy_us(), now_us);
     }
 
-    /// Allocations for each reading since the last new sensor; as
-    /// [`SourceResult::allocations_per_reading`].
+    /// As [`SourceResult::allocations_per_reading`]; on the thread that serves.
     pub(super) fn allocations_per_reading(&self) -> Option<f64> {
         let Allocations {
             from,
             by_models,
             readings,
         } = self.allocations;
-        let allocated = allocations::of_thread().saturating_sub(from + by_models);
+        let allocated = allocations::of_thread().saturating_sub(from? + by_models);
         (readings > 0).then(|| allocated as f64 / readings as f64)
     }
 

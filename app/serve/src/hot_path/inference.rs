@@ -120,6 +120,7 @@ impl HotPath {
     pub fn handle_hang(&mut self) {
         // The mark is that of the read, a deadline ago.
         self.handle_idle();
+        self.figures.note_setup();
         let now_us = self.now_us();
         let (driver, mut telling) = self.driver();
         driver.handle_hang(now_us, &mut telling);
@@ -142,6 +143,7 @@ impl HotPath {
     /// A fresh instance was loaded, or could not be.
     pub fn handle_loaded(&mut self, rung: Rung, loaded: Result<Runner, Refused>) {
         let now_us = self.now_us();
+        self.figures.note_setup();
         match loaded {
             Ok(runner) => {
                 // Before the driver may have it say anything.

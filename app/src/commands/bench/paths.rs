@@ -89,9 +89,10 @@ fn measure_bare(load: &Load) -> anyhow::Result<Round> {
 
 /// The configuration of a benchmark, with one source.
 pub(in crate::commands) fn config(load: &Load, source: &str) -> Result<Config, ConfigErrors> {
-    let (deadline_ms, sensors) = (load.deadline_ms, load.sensors);
+    // One place stays free: when all are taken it is told.
+    let (deadline_ms, sensors_max) = (load.deadline_ms, load.sensors + 1);
     let mut config = Config::of_text(&format!(
-        "device = {{ name = \"bench\", deadline_ms = {deadline_ms:?}, sensors_max = {sensors} }}\n\
+        "device = {{ name = \"bench\", deadline_ms = {deadline_ms:?}, sensors_max = {sensors_max} }}\n\
          mqtt.enabled = false\nevents = {{ file = \"\", alerts_file = \"\", standing_file = \"\" }}\n[[sources]]\nname = \"bench\"\n{source}"
     ))?;
     let name = load.model.name.clone();
