@@ -40,6 +40,9 @@ const SENSOR_NAME_MAX: usize = 64;
 /// A loop that did not come round for so long was not listening: hark was stopped,
 /// or its machine slept. It passes twenty times a second.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks at who is silent: a look for each reading would cost as much as
+/// decoding a small one, and nobody waits for silence this closely.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Bytes of a rejected payload that are kept as an example.
 const EXAMPLE_BYTES: usize = 64;
 
@@ -55,8 +58,9 @@ pub struct HotPath {
     voice: Voice,
     figures: Figures,
     progress: Arc<Progress>,
-    /// When the loop that serves the source last came round.
-    passed_at: Instant,
+    /// When the loop that serves the source last came round for a look.
+    looked_at: Instant,
+    look_at: Instant,
     sensors_max: usize,
 }
 
@@ -99,7 +103,8 @@ impl HotPath {
             voice: Voice::new(reporting, identities, reporter),
             figures: Figures::new(&config.budget),
             progress: Arc::default(),
-            passed_at: Instant::now(),
+            looked_at: Instant::now(),
+            look_at: Instant::now(),
             sensors_max: config.device.sensors_max,
         })
     }
@@ -370,8 +375,11 @@ impl HotPath {
     /// told.
     pub fn handle_time(&mut self) {
         let mark = self.figures.stages.mark();
-        let paused_for = mark.saturating_duration_since(self.passed_at);
-        self.passed_at = mark;
+        if mark < self.look_at {
+            return;
+        }
+        let paused_for = mark.saturating_duration_since(self.looked_at);
+        (self.looked_at, self.look_at) = (mark, mark + LOOK_EVERY);
         let now_us = self.now_us();
         if paused_for > PAUSE {
             self.driver.handle_pause(now_us);
