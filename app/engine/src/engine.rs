@@ -357,7 +357,9 @@ impl Engine {
             Err(Rejection::SourceRate)
         };
         let rejection = validated.as_ref().err().copied();
-        self.judge_range(sensor, reading, rejection, now.mono_us);
+        if rejection.is_some() || !state.range.is_quiet() {
+            self.judge_range(sensor, reading, rejection, now.mono_us);
+        }
         mark(Stage::Validate);
         match validated {
             Ok(sample) => self.handle_sample(sensor, &sample, receipt, mark),

@@ -135,9 +135,11 @@ impl AlertHistory {
             AlertState::Cleared => self.above.count_ones() >= spec.k,
             AlertState::Raised => self.not_calm == 0 && (self.verdicts == spec.n || is_doubted),
         };
+        if !wants_change {
+            return false;
+        }
         let since_us = self.changed.and_then(|changed| at.since_us(changed));
-        let is_held = since_us.is_some_and(|since_us| (since_us as f64) < spec.hold_off_ms * 1e3);
-        if !wants_change || is_held {
+        if since_us.is_some_and(|since_us| (since_us as f64) < spec.hold_off_ms * 1e3) {
             return false;
         }
         self.state = match self.state {

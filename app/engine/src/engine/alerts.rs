@@ -55,7 +55,8 @@ impl Engine {
         }
     }
 
-    /// Judges whether values are out of range, once a reading has been validated.
+    /// Judges whether values are out of range, once a reading has been validated: one
+    /// that was refused, or that follows such a one.
     pub(super) fn judge_range(
         &mut self,
         sensor: SensorId,
@@ -66,7 +67,6 @@ impl Engine {
         let at = self.moment(reading.timestamp_us, now_us);
         let state = self.sensors.get_mut(sensor);
         let ratio = match rejection {
-            None if state.range.is_quiet() => return,
             None => 0.0,
             Some(reason) => {
                 let rate = state.validator.rate();
