@@ -254,9 +254,7 @@ impl Engine {
 
     fn take_in_as(&mut self, name: &str, tenure: Tenure) -> Result<SensorId, Rejection> {
         let id = self.sensors.take_in(name, tenure, &self.shape)?;
-        if self.silence.len() < self.sensors.len() {
-            self.silence.add();
-        }
+        self.silence.make_room(self.sensors.len());
         Ok(id)
     }
 
@@ -348,7 +346,6 @@ impl Engine {
         // rates that honest readings are held against.
         let is_within_rate = self.second.admit(now, self.limits.readings_per_second_max);
         let state = self.sensors.get_mut(sensor);
-        state.heard_us = now.mono_us;
         let validated = if is_within_rate {
             state
                 .validator

@@ -1,74 +1,67 @@
 //! What does not come: sensors that fell silent, and the source's link.
 //!
-//! Sensors stand in the order in which they were last heard, so the front is
-//! always the next that may fall silent: a reading costs a few stores, whatever
-//! their number, and a look one comparison. One that is silent leaves the order
-//! until it is heard again.
+//! Sensors of which something is awaited queue by when each was last heard, as far as
+//! the queue knows. A reading costs a store in its sensor's state, however many there
+//! are: only when a sensor's turn comes is its state asked, and the sensor put back
+//! if it was heard since.
 
 use super::SensorId;
-
-/// No place.
-const NOBODY: u32 = u32::MAX;
+use super::sensors::{SensorState, Sensors};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 
 pub(super) struct Silence {
     /// 0: nobody is ever silent.
     after_us: u64,
-    /// By [`SensorId::index`].
-    places: Vec<Place>,
-    oldest: u32,
-    newest: u32,
+    /// When a sensor was last heard, or later, and its index: the first to fall
+    /// silent on top, each at most once.
+    queue: BinaryHeap<Reverse<(u64, u32)>>,
     /// Nobody listened before: what did not come until then says nothing.
     listening_since_us: u64,
 }
 
-#[derive(Clone, Copy)]
-struct Place {
-    older: u32,
-    newer: u32,
-    heard_us: u64,
-    /// Whether it stands in the order.
-    is_awaited: bool,
+/// Whether a sensor that is not heard is to be told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// No, and it does not stand in the queue.
+    #[default]
+    No,
+    /// Yes, and it stands in the queue.
+    Yes,
+    /// No, and it leaves the queue when its turn comes.
+    NoLonger,
+}
+
+impl Awaited {
+    /// Nothing is awaited before the sensor is heard again.
+    pub(super) fn end(&mut self) {
+        if *self == Self::Yes {
+            *self = Self::NoLonger;
+        }
+    }
 }
 
 impl Silence {
     pub(super) fn new(after_us: u64) -> Self {
         Self {
             after_us,
-            places: Vec::new(),
-            oldest: NOBODY,
-            newest: NOBODY,
+            queue: BinaryHeap::new(),
             listening_since_us: 0,
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.places.len()
+    /// There are so many sensors: none of them is to allocate when it is heard.
+    pub(super) fn make_room(&mut self, sensors: usize) {
+        self.queue.reserve(sensors.saturating_sub(self.queue.len()));
     }
 
-    /// One more sensor, from which nothing is awaited before it was heard.
-    pub(super) fn add(&mut self) {
-        self.places.push(Place {
-            older: NOBODY,
-            newer: NOBODY,
-            heard_us: 0,
-            is_awaited: false,
-        });
-    }
-
-    /// Something came from `sensor`; returns when it was last heard before.
-    pub(super) fn hear(&mut self, sensor: SensorId, now_us: u64) -> u64 {
-        let index = sensor.index() as u32;
-        if self.newest != index {
-            self.take_out(index);
-            let place = &mut self.places[sensor.index()];
-            (place.older, place.newer, place.is_awaited) = (self.newest, NOBODY, true);
-            match self.places.get_mut(self.newest as usize) {
-                Some(newest) => newest.newer = index,
-                None => self.oldest = index,
-            }
-            self.newest = index;
+    /// From when it was heard on the next reading of a sensor is awaited.
+    pub(super) fn await_next(&mut self, sensor: SensorId, state: &mut SensorState) {
+        // Who still stands in the queue stands there too early, which does no harm.
+        if std::mem::replace(&mut state.awaited, Awaited::Yes) == Awaited::No {
+            self.queue.push(Reverse((state.heard_us, sensor.0)));
         }
-        std::mem::replace(&mut self.places[sensor.index()].heard_us, now_us)
     }
 
     /// Nobody listened until now.
@@ -76,41 +69,35 @@ impl Silence {
         self.listening_since_us = now_us;
     }
 
-    /// When the next sensor falls silent, if none of them is heard before.
+    /// When the next sensor may fall silent: not before.
     pub(super) fn next_due_us(&self) -> Option<u64> {
-        let oldest = self.places.get(self.oldest as usize)?;
-        let since_us = oldest.heard_us.max(self.listening_since_us);
+        let Reverse((heard_us, _)) = self.queue.peek()?;
+        let since_us = (*heard_us).max(self.listening_since_us);
         (self.after_us > 0).then(|| since_us.saturating_add(self.after_us))
     }
 
     /// Takes out a sensor that is silent by now; also for how long it was.
-    pub(super) fn poll_silent(&mut self, now_us: u64) -> Option<(SensorId, u64)> {
-        self.next_due_us().filter(|due_us| *due_us <= now_us)?;
-        let index = self.oldest;
-        self.take_out(index);
-        let heard_us = self.places[index as usize].heard_us;
-        Some((SensorId(index), now_us.saturating_sub(heard_us)))
-    }
-
-    /// Nothing is awaited from `sensor` before it is heard again.
-    pub(super) fn forget(&mut self, sensor: SensorId) {
-        self.take_out(sensor.index() as u32);
-    }
-
-    fn take_out(&mut self, index: u32) {
-        let place = &mut self.places[index as usize];
-        if !std::mem::take(&mut place.is_awaited) {
-            return;
+    pub(super) fn poll_silent(
+        &mut self,
+        sensors: &mut Sensors,
+        now_us: u64,
+    ) -> Option<(SensorId, u64)> {
+        while self.next_due_us().is_some_and(|due_us| due_us <= now_us) {
+            let mut first = self.queue.peek_mut()?;
+            let Reverse((known_us, index)) = *first;
+            let state = sensors.get_mut(SensorId(index));
+            let is_awaited = state.awaited == Awaited::Yes;
+            if is_awaited && state.heard_us > known_us {
+                *first = Reverse((state.heard_us, index));
+                continue;
+            }
+            PeekMut::pop(first);
+            state.awaited = Awaited::No;
+            if is_awaited {
+                return Some((SensorId(index), now_us.saturating_sub(state.heard_us)));
+            }
         }
-        let Place { older, newer, .. } = *place;
-        match self.places.get_mut(older as usize) {
-            Some(older) => older.newer = newer,
-            None => self.oldest = newer,
-        }
-        match self.places.get_mut(newer as usize) {
-            Some(newer) => newer.older = older,
-            None => self.newest = older,
-        }
+        None
     }
 }
 

@@ -1,6 +1,7 @@
 //! The engine's side that knows alerts which no score brings: values out of range,
 //! sensors and links that are away, and what stood before hark started.
 
+use super::absence::Awaited;
 use super::sensors::Tenure;
 use super::verdicts::Answer;
 use super::{Engine, Output, SensorId};
@@ -42,11 +43,17 @@ const BEYOND: f32 = 2.0;
 impl Engine {
     /// Something came from `sensor`, whatever it is worth.
     pub(super) fn hear(&mut self, sensor: SensorId, now_us: u64) {
-        let heard_us = self.silence.hear(sensor, now_us);
-        let state = &mut self.sensors.get_mut(sensor).silent;
-        if std::mem::take(state) == AlertState::Raised {
-            // Nobody knows when one was heard that was silent before hark started.
-            let silent_us = (heard_us > 0).then(|| now_us.saturating_sub(heard_us));
+        let state = self.sensors.get_mut(sensor);
+        let heard_us = std::mem::replace(&mut state.heard_us, now_us);
+        let was_heard = std::mem::replace(&mut state.is_heard, true);
+        // Nothing is awaited of whoever is told as silent.
+        if state.awaited == Awaited::Yes {
+            return;
+        }
+        self.silence.await_next(sensor, state);
+        if std::mem::take(&mut state.silent) == AlertState::Raised {
+            // Nobody knows when one was last heard that has not been since hark started.
+            let silent_us = was_heard.then(|| now_us.saturating_sub(heard_us));
             self.say_alert(Alert::Silent {
                 sensor,
                 state: AlertState::Cleared,
@@ -123,8 +130,8 @@ impl Engine {
         self.silence.handle_pause(now_us);
     }
 
-    /// When the next sensor falls silent, or the link has been away for too long,
-    /// if nothing comes before; on the monotonic clock.
+    /// When the next sensor may fall silent, or the link has been away for too long,
+    /// if nothing comes before, and not before; on the monotonic clock.
     pub fn next_absence_us(&self) -> Option<u64> {
         let (silence, link) = (self.silence.next_due_us(), self.link.next_due_us());
         silence.into_iter().chain(link).min()
@@ -140,7 +147,7 @@ impl Engine {
             });
             return true;
         }
-        let Some((sensor, silent_us)) = self.silence.poll_silent(now_us) else {
+        let Some((sensor, silent_us)) = self.silence.poll_silent(&mut self.sensors, now_us) else {
             return false;
         };
         let state = self.sensors.get_mut(sensor);
@@ -169,13 +176,14 @@ impl Engine {
             AlertKind::Range => state.range.restore(awaits(period_us)),
             AlertKind::Silent => {
                 state.silent = AlertState::Raised;
-                return self.silence.forget(sensor);
+                return state.awaited.end();
             }
             // Of these a sensor has none.
             AlertKind::Link | AlertKind::Model => {}
         }
         if state.silent == AlertState::Cleared {
-            self.silence.hear(sensor, now_us);
+            state.heard_us = now_us;
+            self.silence.await_next(sensor, state);
         }
     }
 
@@ -187,8 +195,8 @@ impl Engine {
     /// The node of `sensor` was taken away: nobody will clear its alerts, so those
     /// that stand are cleared here, that of its scores beside the last of them.
     pub(crate) fn handle_gone(&mut self, sensor: SensorId, now_us: u64) {
-        self.silence.forget(sensor);
         let state = self.sensors.get_mut(sensor);
+        state.awaited.end();
         let standing = [
             std::mem::take(&mut state.alerts).state(),
             std::mem::take(&mut state.range).state(),

@@ -6,6 +6,7 @@
 //! of those that have one. What is configured, and what waits for a verdict, stays.
 
 use super::PENDING_MAX;
+use super::absence::Awaited;
 use crate::alert::Excess;
 use crate::rule::Rule;
 use crate::validate::Validator;
@@ -55,8 +56,12 @@ pub(super) struct SensorState {
     pub(super) silent: AlertState,
     pub(super) cache: Cache,
     pub(super) last: Option<LastVerdict>,
-    /// When its last reading came, accepted or not.
+    /// When its last reading came, accepted or not; before the first, from when on
+    /// that is awaited.
     pub(super) heard_us: u64,
+    /// Whether a reading of it has come.
+    pub(super) is_heard: bool,
+    pub(super) awaited: Awaited,
     pub(super) tenure: Tenure,
     name: Arc<str>,
 }
@@ -141,6 +146,8 @@ impl Sensors {
         let state = self.state_of(name, Tenure::Newcomer, shape);
         self.ids.insert(Arc::clone(&state.name), id);
         let gone = std::mem::replace(self.get_mut(id), state);
+        // The queue goes by places.
+        self.get_mut(id).awaited = gone.awaited;
         self.ids.remove(&gone.name);
     }
 
@@ -156,6 +163,8 @@ impl Sensors {
             cache: Cache::new(self.cached_len),
             last: None,
             heard_us: 0,
+            is_heard: false,
+            awaited: Awaited::No,
             tenure,
             name: name.into(),
         }
@@ -225,6 +234,10 @@ impl Sensors {
 
     pub(super) fn len(&self) -> usize {
         self.states.len()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (SensorId, &mut SensorState)> {
+        (0..).map(SensorId).zip(&mut self.states)
     }
 
     pub(super) fn get(&self, id: SensorId) -> &SensorState {

@@ -8,8 +8,7 @@ use hark_engine::{Alert, AlertKind, AlertState, Outcome, Reading, Rejection, Sen
 /// What is known of one sensor's range and silence.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Heard {
-    /// When, and as the how-manieth of all readings.
-    at: Option<(u64, u64)>,
+    at_us: Option<u64>,
     pub(super) silent: AlertState,
     /// Bit 0 is the newest reading that told its range: it was beyond.
     beyond: u64,
@@ -27,9 +26,8 @@ pub(super) struct LinkBook {
 impl Ledger<'_> {
     /// `sensor` was heard, whatever came.
     pub(super) fn hear(&mut self, sensor: SensorId, now_us: u64) {
-        self.hearings += 1;
         let heard = &mut self.heard[sensor.index()];
-        heard.at = Some((now_us, self.hearings));
+        heard.at_us = Some(now_us);
         if std::mem::take(&mut heard.silent) == AlertState::Raised {
             self.expect_alert(Some(sensor), AlertKind::Silent, AlertState::Cleared);
         }
@@ -102,7 +100,7 @@ impl Ledger<'_> {
         }
         let due = self.awaited().filter(|(_, due_us)| *due_us <= now_us);
         let mut due: Vec<usize> = due.map(|(index, _)| index).collect();
-        due.sort_by_key(|&index| self.heard[index].at);
+        due.sort_by_key(|&index| (self.heard[index].at_us, index));
         for index in due {
             self.heard[index].silent = AlertState::Raised;
             let sensor = self.sensors[index];
@@ -116,7 +114,7 @@ impl Ledger<'_> {
         let heard = self.heard.iter().enumerate();
         heard
             .filter(move |(_, heard)| after_us > 0 && heard.silent == AlertState::Cleared)
-            .filter_map(move |(index, heard)| Some((index, heard.at?.0 + after_us)))
+            .filter_map(move |(index, heard)| Some((index, heard.at_us? + after_us)))
     }
 
     fn link_due_us(&self) -> Option<u64> {
