@@ -11,10 +11,11 @@ mod tests;
 
 use crate::engine::{Claim, Job, Ticket};
 use crate::{
-    AlertKind, Engine, Fault, Now, Output, Reading, Receipt, Rejection, Rung, SensorId, Stage,
-    Step, StepReason,
+    AlertKind, AlertMemory, Engine, Fault, Now, Output, Reading, Receipt, Rejection, Rung,
+    SensorId, SensorMemories, Stage, Step, StepReason,
 };
 use hark_ladder::Hang;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The rungs of the ladder that run a model: those before the rule.
@@ -238,6 +239,24 @@ impl<M> Driver<M> {
     /// As [`Driver::handle_standing`], of the source's link.
     pub fn handle_standing_link(&mut self) {
         self.engine.handle_standing_link();
+    }
+
+    /// What the next reading of each sensor is judged by, for the driver that takes
+    /// this one's place.
+    pub fn into_memories(self) -> SensorMemories {
+        self.engine.into_memories()
+    }
+
+    /// Takes the place of a driver of the same pipeline and clock, before anything is
+    /// handed in: its sensors go on where they were. `known` is called for each.
+    pub fn handle_memories(
+        &mut self,
+        memories: SensorMemories,
+        alerts: AlertMemory,
+        now_us: u64,
+        known: impl FnMut(SensorId, &Arc<str>),
+    ) {
+        self.engine.handle_memories(memories, alerts, now_us, known);
     }
 
     /// The node of `sensor` was taken away.

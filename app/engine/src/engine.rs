@@ -23,6 +23,7 @@
 mod absence;
 mod alerts;
 mod inference;
+mod memories;
 mod pending;
 mod sensors;
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod verdicts;
 
 pub use inference::Fault;
 pub(crate) use inference::Job;
+pub use memories::{AlertMemory, SensorMemories};
 pub use pending::PENDING_MAX;
 pub(crate) use pending::Ticket;
 pub use sensors::SensorId;

@@ -25,7 +25,9 @@ mod window;
 pub use admission::Admission;
 pub use alert::{ALERT_KINDS, Alert, AlertKind, AlertPolicy, Excess, RangeAlert};
 pub use driver::{Answers, Driver, Instance, Sink};
-pub use engine::{Engine, Fault, Limits, Output, PENDING_MAX, SensorId, Step};
+pub use engine::{
+    AlertMemory, Engine, Fault, Limits, Output, PENDING_MAX, SensorId, SensorMemories, Step,
+};
 pub use features::{FeatureKind, FeatureSpec};
 pub use hark_ladder::{LadderPolicy, LadderStep, Rung, StepReason};
 pub use load::{Load, LoadFigures};

@@ -167,13 +167,11 @@ impl Engine {
     /// An alert of this kind was raised before hark started, and was not cleared: it
     /// stands until it is found to be over. Nothing is said of it.
     pub(crate) fn handle_standing(&mut self, sensor: SensorId, kind: AlertKind, now_us: u64) {
-        let period_us = self.schema.period_ms * 1e3;
-        let stride = self.shape.stride as f64;
+        let enough = self.calm_enough(kind);
         let state = self.sensors.get_mut(sensor);
-        let awaits = |interval_us: f64| (DOUBT_US / interval_us) as u32;
         match kind {
-            AlertKind::Anomaly => state.alerts.restore(awaits(period_us * stride)),
-            AlertKind::Range => state.range.restore(awaits(period_us)),
+            AlertKind::Anomaly => state.alerts.restore(enough),
+            AlertKind::Range => state.range.restore(enough),
             AlertKind::Silent => {
                 state.silent = AlertState::Raised;
                 return state.awaited.end();
@@ -185,6 +183,16 @@ impl Engine {
             state.heard_us = now_us;
             self.silence.await_next(sensor, state);
         }
+    }
+
+    /// So many calm verdicts, or readings, end an alert that nobody has seen rise.
+    pub(super) fn calm_enough(&self, kind: AlertKind) -> u32 {
+        let period_us = self.schema.period_ms * 1e3;
+        let interval_us = match kind {
+            AlertKind::Anomaly => period_us * self.shape.stride as f64,
+            _ => period_us,
+        };
+        (DOUBT_US / interval_us) as u32
     }
 
     /// As [`Engine::handle_standing`], of the link.

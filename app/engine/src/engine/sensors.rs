@@ -86,6 +86,10 @@ pub(super) struct LastVerdict {
 }
 
 impl SensorState {
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     pub(super) fn restart(&mut self) {
         self.validator = Validator::new();
         self.window.reset();
@@ -134,11 +138,35 @@ impl Sensors {
         if name.is_empty() || self.is_full() {
             return Err(Rejection::UnknownSensor);
         }
+        Ok(self.push(self.state_of(name, tenure, shape)))
+    }
+
+    fn push(&mut self, state: SensorState) -> SensorId {
         let id = SensorId(self.states.len() as u32);
-        let state = self.state_of(name, tenure, shape);
         self.ids.insert(Arc::clone(&state.name), id);
         self.states.push(state);
-        Ok(id)
+        id
+    }
+
+    /// Takes in a sensor with the state that another engine of its pipeline had of it;
+    /// none if there is no place for it.
+    pub(super) fn adopt(&mut self, mut state: SensorState) -> Option<SensorId> {
+        // Another model may answer from now on, to which the same features are others.
+        state.cache = Cache::new(self.cached_len);
+        // Whom the operator names now has been taken in.
+        state.tenure = state.tenure.min(Tenure::Known);
+        let Some(id) = self.find(&state.name) else {
+            return (!self.is_full()).then(|| self.push(state));
+        };
+        let here = self.get_mut(id);
+        state.tenure = state.tenure.max(here.tenure);
+        *here = state;
+        Some(id)
+    }
+
+    /// The states, by [`SensorId::index`].
+    pub(super) fn into_states(self) -> Vec<SensorState> {
+        self.states
     }
 
     /// Gives the place of `id` to the newcomer `name`, which has none.

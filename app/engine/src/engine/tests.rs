@@ -2,6 +2,7 @@
 
 mod alerts;
 mod ladder;
+mod memories;
 mod places;
 
 use super::*;
