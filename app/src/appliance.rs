@@ -22,7 +22,7 @@ use hark_outlet::standing::Journal;
 use hark_outlet::verdicts::{self, OnVerdict, VerdictSettings, Verdicts};
 use hark_serve::Feed;
 use hark_serve::fault::{Injection, Stall};
-use hark_serve::hot_path::HotPath;
+use hark_serve::hot_path::{Handover, HotPath};
 use hark_serve::report::{self, Event, Reporter, Reports, SensorVerdict};
 use hark_serve::shift::{Ended, Served, Shard};
 use hark_threads::{Outcome, Shutdown, Stage, Threads};
@@ -30,8 +30,8 @@ use hdrhistogram::Histogram;
 use start::{
     Start, device_name, hold_data_dir, open_logs, open_rungs, publisher_settings, publishes_itself,
 };
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Until when the stages of a stop are waited for, from its beginning: two seconds
@@ -67,11 +67,23 @@ pub struct Presentation {
     /// Whether the configured outputs and watchdogs are driven: by the appliance
     /// in its place, and not by a replay of what it heard.
     pub drives_board: bool,
-    /// The embedded broker of the appliance before, if it serves on.
-    pub broker: Option<EmbeddedBroker>,
+    /// What the appliance left whose place this one takes.
+    pub before: Option<Before>,
     /// A start that is told by it to stop does not wait for its models; the
     /// caller stops it then.
     pub stop: Option<Shutdown>,
+}
+
+/// What an appliance leaves to the one that takes its place.
+#[derive(Clone)]
+pub struct Before {
+    /// The embedded broker, if it serves on.
+    pub broker: Option<EmbeddedBroker>,
+    /// What its sources know is told by this clock.
+    clock: Clock,
+    /// Of each source that ended in order. Taken by the first start that comes to
+    /// where only the system can fail it: one that is refused before leaves them.
+    handovers: Arc<Mutex<Vec<Handover>>>,
 }
 
 /// Makes the feed of a source; what [`hark_links::open`] does unless a benchmark has
@@ -95,6 +107,7 @@ pub struct Appliance {
     journal: Journal,
     /// What the supervisor returns.
     board: Option<Outcome<Board>>,
+    clock: Clock,
     /// Until all of it has stopped.
     _data_dir: Option<DataDir>,
     /// The broker inside hark.
@@ -133,11 +146,13 @@ impl Appliance {
         make_feed: &mut MakeFeed<'_>,
     ) -> anyhow::Result<Self> {
         let data_dir = hold_data_dir(config, presentation.replaces_logs)?;
-        if presentation.broker.is_none() {
-            presentation.broker = EmbeddedBroker::start(&config.broker)?;
+        let before = presentation.before.as_mut();
+        let mut broker = before.and_then(|before| before.broker.take());
+        if broker.is_none() {
+            broker = EmbeddedBroker::start(&config.broker)?;
         }
         let threads = Threads::new();
-        let started = Self::start_on(&threads, config, presentation, make_feed, data_dir);
+        let started = Self::start_on(&threads, config, presentation, make_feed, data_dir, broker);
         if started.is_err() {
             // Those that were started hold on to one another.
             threads.stop(Stage::Publish, Instant::now() + STOP_BY);
@@ -151,10 +166,13 @@ impl Appliance {
         presentation: Presentation,
         make_feed: &mut MakeFeed<'_>,
         data_dir: Option<DataDir>,
+        broker: Option<EmbeddedBroker>,
     ) -> anyhow::Result<Self> {
         let device = device_name(config)?;
         let rungs = open_rungs(config, presentation.fault.as_ref())?;
-        let broker = presentation.broker.clone();
+        let before = presentation.before.clone();
+        let clock = before.as_ref().map(|before| before.clock);
+        let clock = clock.unwrap_or_else(Clock::start);
         let stop = presentation.stop.clone();
         let stop = stop.unwrap_or_else(|| threads.shutdown(Stage::Serve).clone());
         let channels = report::channel();
@@ -164,7 +182,7 @@ impl Appliance {
             device: &device,
             rungs: &rungs,
             reporter: &reporter,
-            clock: Clock::start(),
+            clock,
             threads,
             stop: &stop,
             stall: presentation.stall.clone(),
@@ -175,6 +193,9 @@ impl Appliance {
         let (journal, carried) = start
             .open_journal()
             .context("starting the thread of standing alerts")?;
+        if let Some(before) = before {
+            start.hand_over(&before.handovers, &mut opened.shards);
+        }
         let over = start.reconcile(&carried, &opened.root, &mut opened.shards);
         // What can fail from here on is the system, which gives no thread: then
         // the watchdog is right to bite.
@@ -212,6 +233,7 @@ impl Appliance {
             outbox,
             journal,
             board,
+            clock,
             _data_dir: data_dir,
             broker,
         })
@@ -261,20 +283,31 @@ impl Appliance {
         self.stop_with_latency().0
     }
 
-    /// As [`Appliance::stop`], but for the embedded broker, which serves on for
-    /// whoever takes this one's place.
-    pub fn stop_but_broker(mut self) -> (Summary, Option<EmbeddedBroker>) {
-        let broker = self.broker.take();
+    /// As [`Appliance::stop`], but for what whoever takes this one's place goes on
+    /// with: the embedded broker, and what the sources know.
+    pub fn stop_for_next(mut self) -> (Summary, Before) {
+        let (broker, clock) = (self.broker.take(), self.clock);
         let counts = broker.as_ref().map(EmbeddedBroker::counts);
+        let (summary, _, handovers) = self.stop_all();
         let summary = Summary {
             broker: counts,
-            ..self.stop()
+            ..summary
         };
-        (summary, broker)
+        let before = Before {
+            broker,
+            clock,
+            handovers: Arc::new(Mutex::new(handovers)),
+        };
+        (summary, before)
     }
 
     /// As [`Appliance::stop`], with the latencies of all verdicts, nanoseconds.
-    pub fn stop_with_latency(mut self) -> (Summary, Histogram<u64>) {
+    pub fn stop_with_latency(self) -> (Summary, Histogram<u64>) {
+        let (summary, latency_ns, _) = self.stop_all();
+        (summary, latency_ns)
+    }
+
+    fn stop_all(mut self) -> (Summary, Histogram<u64>, Vec<Handover>) {
         let begun = Instant::now();
         self.threads.stop(Stage::Watch, begun + WATCH_BY);
         self.threads.request(Stage::Serve);
@@ -310,12 +343,13 @@ impl Appliance {
         {
             board.release();
         }
-        let results = self.results.into_iter().flatten();
-        let results = results.filter_map(|ended| match ended {
-            Ended::Served(result) => Some(*result),
+        let ended = self.results.into_iter().flatten();
+        let served = ended.filter_map(|ended| match ended {
+            Ended::Served(served) => Some(*served),
             Ended::Panicked => None,
         });
-        let (summary, latency_ns) = Summary::of(self.deadline_us, results.collect());
+        let (results, handovers) = served.unzip();
+        let (summary, latency_ns) = Summary::of(self.deadline_us, results);
         let summary = Summary {
             outputs,
             threads_abandoned,
@@ -325,7 +359,7 @@ impl Appliance {
             broker: self.broker.as_ref().map(EmbeddedBroker::counts),
             ..summary
         };
-        (summary, latency_ns)
+        (summary, latency_ns, handovers)
     }
 
     /// Has everything written and published that was reported, until `until`.

@@ -21,7 +21,7 @@ use hark_codec::{BYTE_ORDER_MARK, Decoder, LineSplitter};
 use hark_config::{Config, Format, Link, SensorTemplate, SourceConfig};
 use hark_engine::{Rejection, SensorId};
 use hark_outlet::mqtt::Broker;
-use hark_serve::hot_path::{HotPath, Receipt};
+use hark_serve::hot_path::{HotPath, NodeMemories, Receipt};
 use hark_serve::{Feed, NodeRequest};
 use hark_threads::Backoff;
 use mqtt::MqttFeed;
@@ -170,6 +170,19 @@ impl StreamDecoder {
         match &self.kind {
             Kind::Wire(nodes) => Some(nodes.requests()),
             Kind::Payloads { .. } => None,
+        }
+    }
+
+    fn leave_nodes(&mut self) -> Option<NodeMemories> {
+        match &mut self.kind {
+            Kind::Wire(nodes) => Some(nodes.leave()),
+            Kind::Payloads { .. } => None,
+        }
+    }
+
+    fn handle_nodes(&mut self, nodes: NodeMemories) {
+        if let Kind::Wire(here) = &mut self.kind {
+            here.handle_known(nodes);
         }
     }
 

@@ -11,7 +11,7 @@ use hark_config::{Config, MqttLink, SensorTemplate, SourceConfig, TopicPattern};
 use hark_engine::{Admission, Rejection, SensorId};
 use hark_mqtt::{Client, ClientEvent, ClientSettings, Endpoint};
 use hark_outlet::mqtt::Broker;
-use hark_serve::hot_path::{HotPath, Receipt};
+use hark_serve::hot_path::{HotPath, NodeMemories, Receipt};
 use hark_serve::{Fed, Feed};
 use hark_threads::shutdown::Shutdown;
 use hark_wire::FRAME_MAX;
@@ -220,6 +220,14 @@ impl MqttFeed {
 }
 
 impl Feed for MqttFeed {
+    fn leave_nodes(&mut self) -> Option<NodeMemories> {
+        self.decoder.leave_nodes()
+    }
+
+    fn handle_nodes(&mut self, nodes: NodeMemories) {
+        self.decoder.handle_nodes(nodes);
+    }
+
     fn has_more(&self) -> bool {
         self.has_more
     }

@@ -15,7 +15,7 @@ use super::node_log::NodeLog;
 use hark_config::NodesConfig;
 use hark_engine::Rejection;
 use hark_serve::NodeRequest;
-use hark_serve::hot_path::{HotPath, Receipt};
+use hark_serve::hot_path::{HotPath, NodeMemories, Receipt};
 use hark_wire::{Config, DecodeError, FRAME_MAX, FrameDecoder, Health, Hello, Message};
 use node::{Node, check_hello};
 use std::sync::Arc;
@@ -74,6 +74,19 @@ impl Nodes {
     /// The way of an operator's requests to these nodes.
     pub(super) fn requests(&self) -> SyncSender<NodeRequest> {
         self.requests.0.clone()
+    }
+
+    /// Leaves who is known.
+    pub(super) fn leave(&mut self) -> NodeMemories {
+        Box::new(self.nodes.take())
+    }
+
+    /// Takes in who was known before a reload: their readings are understood at
+    /// once, and a Hello that finds them as they were is no restart.
+    pub(super) fn handle_known(&mut self, known: NodeMemories) {
+        if let Ok(known) = known.downcast::<NodeTable>() {
+            self.nodes.extend(*known);
+        }
     }
 
     /// Takes in the next frame of what a read of a line returned; false if

@@ -3,7 +3,7 @@
 use super::{Retry, SHUTDOWN_POLL, StreamDecoder};
 use hark_config::{Parity, SerialLink};
 use hark_hal::{DataBits, Received, Rs485, SerialError, SerialLine, SerialSettings, StopBits};
-use hark_serve::hot_path::{HotPath, Receipt};
+use hark_serve::hot_path::{HotPath, NodeMemories, Receipt};
 use hark_serve::{Fed, Feed, NodeRequest};
 use hark_threads::shutdown::Shutdown;
 use hark_wire::{FRAME_MAX, Message};
@@ -139,6 +139,14 @@ impl SerialFeed {
 }
 
 impl Feed for SerialFeed {
+    fn leave_nodes(&mut self) -> Option<NodeMemories> {
+        self.decoder.leave_nodes()
+    }
+
+    fn handle_nodes(&mut self, nodes: NodeMemories) {
+        self.decoder.handle_nodes(nodes);
+    }
+
     fn node_requests(&self) -> Option<SyncSender<NodeRequest>> {
         self.decoder.node_requests()
     }

@@ -1,6 +1,6 @@
 //! Where the readings of one source come from.
 
-use crate::hot_path::HotPath;
+use crate::hot_path::{HotPath, NodeMemories};
 use hark_threads::shutdown::Shutdown;
 use std::sync::mpsc::SyncSender;
 
@@ -41,4 +41,14 @@ pub trait Feed: Send {
     fn node_requests(&self) -> Option<SyncSender<NodeRequest>> {
         None
     }
+
+    /// Leaves what its nodes are known by, at its end, for
+    /// [`Feed::handle_nodes`] of the feed that takes its place.
+    fn leave_nodes(&mut self) -> Option<NodeMemories> {
+        None
+    }
+
+    /// Takes in what a feed of the same source left. One of another kind means
+    /// nothing.
+    fn handle_nodes(&mut self, _nodes: NodeMemories) {}
 }

@@ -10,10 +10,12 @@
 //! brings it back to [`HotPath::finish_inference`].
 
 mod figures;
+mod handover;
 mod inference;
 mod voice;
 
 pub use figures::{SourceResult, StageResult, Stages, histogram};
+pub use handover::{Handover, NodeMemories};
 /// When the bytes that completed a reading were returned by their read.
 pub use hark_engine::Receipt;
 pub use inference::{Ran, Runner};
@@ -21,10 +23,11 @@ pub use inference::{Ran, Runner};
 use crate::bundle::{MODEL_RUNGS, Rungs};
 use crate::report::{Event, Reporter, Reporting, SensorVerdict, Standing};
 use figures::Figures;
+use handover::MadeBy;
 use hark_config::{Clock as ClockConfig, Config, SourceConfig, check_level};
 use hark_engine::{
-    AlertKind, Driver, Engine, Limits, NodeClock, Now, Outcome, Reading, Rejection, Rung, Schema,
-    SensorId, Stage, Step,
+    AlertKind, AlertState, Driver, Engine, Limits, NodeClock, Now, Outcome, Reading, Rejection,
+    Rung, Schema, SensorId, Stage, Step,
 };
 use hark_hal::{Clock, wall_us};
 use hark_threads::progress::Progress;
@@ -62,6 +65,7 @@ pub struct HotPath {
     looked_at: Instant,
     look_at: Instant,
     sensors_max: usize,
+    made_by: MadeBy,
 }
 
 impl HotPath {
@@ -106,6 +110,7 @@ impl HotPath {
             looked_at: Instant::now(),
             look_at: Instant::now(),
             sensors_max: config.device.sensors_max,
+            made_by: MadeBy::new(source, config, rungs.pipeline()),
         })
     }
 
@@ -360,6 +365,12 @@ impl HotPath {
             let Standing {
                 sensor: name, kind, ..
             } = standing;
+            // It may have been handed over, with all that is known of it.
+            let known = self.find(name);
+            let state = known.map(|id| self.driver.engine().alert_state_of(id, *kind));
+            if state == Some(AlertState::Raised) {
+                return true;
+            }
             let Ok(sensor) = self.driver.handle_standing(name, *kind, now_us) else {
                 return false;
             };
@@ -437,12 +448,20 @@ impl HotPath {
             .note_example(reason, || explain(&name, reading, reason, schema));
     }
 
-    /// Ends the source.
-    pub fn finish(self) -> SourceResult {
-        let (engine, figures) = (self.driver.engine(), self.figures);
-        SourceResult {
-            load: figures.load.figures(self.clock.us_at(Instant::now())),
-            source: Arc::clone(self.voice.source()),
+    /// Ends the source: what is left of it, and what it leaves to the next.
+    pub fn finish(self) -> (SourceResult, Handover) {
+        let Self {
+            driver,
+            clock,
+            voice,
+            figures,
+            made_by,
+            ..
+        } = self;
+        let (engine, source) = (driver.engine(), Arc::clone(voice.source()));
+        let result = SourceResult {
+            load: figures.load.figures(clock.us_at(Instant::now())),
+            source: Arc::clone(&source),
             counters: engine.counters().clone(),
             sensors: engine.sensors_len(),
             connects: figures.connects,
@@ -451,11 +470,13 @@ impl HotPath {
             latency_ns: figures.latency_ns,
             inference_ns: figures.inference_ns,
             stages: figures.stages.finish(),
-            identity: Arc::clone(self.voice.identity(Rung::Model)),
-            examples: self.voice.into_examples(),
+            identity: Arc::clone(voice.identity(Rung::Model)),
+            examples: voice.into_examples(),
             rung: engine.current_rung(),
             cpu: hark_hal::thread_cpu_time(),
-        }
+        };
+        let handover = Handover::new(source, made_by, driver.into_memories());
+        (result, handover)
     }
 }
 

@@ -108,6 +108,22 @@ pub enum Event {
         /// So many.
         sensors_max: usize,
     },
+    /// After a reload the sensors of a source go on with their windows and rules.
+    SensorsKept {
+        /// The source.
+        source: Arc<str>,
+        /// How many.
+        sensors: usize,
+        /// How many have no place any more.
+        dropped: usize,
+    },
+    /// After a reload the windows and rules of a source's sensors begin anew.
+    SensorsAnew {
+        /// The source.
+        source: Arc<str>,
+        /// What has changed.
+        reason: &'static str,
+    },
     /// Another rung of the ladder answers from now on.
     Ladder {
         /// The source.

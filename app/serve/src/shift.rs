@@ -35,7 +35,7 @@ pub use loads::Loader;
 use crate::bundle::Rungs;
 use crate::fault::Stall;
 use crate::feed::{Fed, Feed};
-use crate::hot_path::{HotPath, Runner, SourceResult};
+use crate::hot_path::{Handover, HotPath, Runner, SourceResult};
 use crate::report::{Event, Reporter, Standing};
 use anyhow::Context;
 use hark_engine::Rung;
@@ -108,8 +108,8 @@ pub struct Served {
 
 /// How serving a source ended.
 pub enum Ended {
-    /// In order.
-    Served(Box<SourceResult>),
+    /// In order: what is left of it, and what it leaves to the next.
+    Served(Box<(SourceResult, Handover)>),
     /// By a panic, which took the counters along.
     Panicked,
 }
@@ -159,6 +159,13 @@ impl Shard {
     /// As [`HotPath::handle_standing`].
     pub fn handle_standing(&mut self, standing: &Standing) -> bool {
         self.hot_path.handle_standing(standing)
+    }
+
+    /// Goes on where the source that left `handover` was, as far as that holds.
+    pub fn handle_handover(&mut self, handover: Handover) {
+        if let Some(nodes) = self.hot_path.handle_handover(handover) {
+            self.feed.handle_nodes(nodes);
+        }
     }
 
     /// The source's name.
@@ -324,9 +331,9 @@ impl SourceThreads {
         // that a panic leaves whole.
         let serve = AssertUnwindSafe(|| self.serve(shard));
         let ended = match catch_unwind(serve) {
-            Ok(Some(result)) => {
+            Ok(Some(ended)) => {
                 self.progress.end();
-                Ended::Served(Box::new(result))
+                Ended::Served(Box::new(ended))
             }
             // Another thread has the shard, and will have the result.
             Ok(None) => return,
@@ -336,8 +343,8 @@ impl SourceThreads {
         self.results.try_send(ended).ok();
     }
 
-    /// The result of the source; none if the keeper gave this thread up.
-    fn serve(self: &Arc<Self>, mut shard: Box<Shard>) -> Option<SourceResult> {
+    /// What is left of the source; none if the keeper gave this thread up.
+    fn serve(self: &Arc<Self>, mut shard: Box<Shard>) -> Option<(SourceResult, Handover)> {
         loop {
             shard.hot_path.note_pass();
             shard.hot_path.handle_time();
@@ -366,7 +373,10 @@ impl SourceThreads {
                 ..
             } = &mut *shard;
             if feed.advance(hot_path, shutdown) == Fed::Ended {
-                return Some(shard.hot_path.finish());
+                let nodes = feed.leave_nodes();
+                let (result, mut handover) = shard.hot_path.finish();
+                handover.nodes = nodes;
+                return Some((result, handover));
             }
         }
     }

@@ -1,5 +1,6 @@
-//! What an earlier hark left, taken over: alerts that stand go to their sources,
-//! what is no more is told and emptied, and every state has its topic.
+//! What an earlier hark left, taken over: what its sources knew and the alerts that
+//! stand go to the sources, what is no more is told and emptied, and every state has
+//! its topic.
 
 use super::start::Start;
 use hark_config::{Config, SensorTemplate};
@@ -7,8 +8,10 @@ use hark_engine::AlertKind;
 use hark_outlet::mqtt::Outbox;
 use hark_outlet::outputs::{ladder_stands, ladder_topic, link_down, link_topic};
 use hark_outlet::standing::{self, Carried, Journal, Over};
+use hark_serve::hot_path::Handover;
 use hark_serve::report::{Event, Reporter, Standing};
 use hark_serve::shift::Shard;
+use std::sync::{Mutex, PoisonError};
 
 /// The way of alerts and states to a broker, and to the next start.
 pub(super) struct WayOut {
@@ -26,6 +29,19 @@ impl Start<'_> {
         };
         let path = self.config.device.data_dir.join(file);
         standing::open(self.threads, path, self.config.mqtt.alerts_queued_max)
+    }
+
+    /// Hands to each source what the one before it left. What is left of it is of
+    /// sources that are no more.
+    pub(super) fn hand_over(&self, left: &Mutex<Vec<Handover>>, shards: &mut [Box<Shard>]) {
+        let left = std::mem::take(&mut *left.lock().unwrap_or_else(PoisonError::into_inner));
+        for handover in left {
+            let mut shards = shards.iter_mut();
+            let next = shards.find(|shard| shard.source() == &**handover.source());
+            if let Some(shard) = next {
+                shard.handle_handover(handover);
+            }
+        }
     }
 
     /// Hands alerts that stand to their sources; returns what is no more.

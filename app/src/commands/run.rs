@@ -2,15 +2,15 @@
 //! watchdog are driven, and the service manager is told.
 //!
 //! SIGHUP reloads, unless hark was started in a terminal: the new configuration
-//! is read, and if it is sound the sources are stopped and started anew with it.
-//! One that is not leaves everything as it is.
+//! is read, and if it is sound the sources are stopped and started anew with it,
+//! their windows and rules with them where they still mean the same. One that is not
+//! leaves everything as it is.
 
 mod injector;
 
 use super::check::check_named;
 use super::simulate::parse_broker;
-use crate::appliance::{Appliance, Presentation};
-use crate::broker::EmbeddedBroker;
+use crate::appliance::{Appliance, Before, Presentation};
 use anyhow::{Context, ensure};
 use clap::Args;
 use hark_config::Config;
@@ -93,7 +93,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         if hung_up.swap(false, Ordering::Relaxed) {
             tell(service.reloading());
             if let Some(new) = load_anew(args, appliance.reporter(), &shutdown) {
-                let (summary, broker) = appliance.stop_but_broker();
+                let (summary, before) = appliance.stop_for_next();
                 // Nobody who reads it is no reason to end.
                 if let Err(error) = super::print_summary_in_time(&summary, args.json) {
                     tracing::warn!("printing the summary: {error:#}");
@@ -105,7 +105,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
                     summary.sources_stuck
                 );
                 injector = None;
-                (appliance, config) = restart(args, new, config, broker, &shutdown)?;
+                (appliance, config) = restart(args, new, config, before, &shutdown)?;
             }
             tell(service.ready());
         }
@@ -150,7 +150,7 @@ fn start(
     args: &RunArgs,
     config: &Config,
     injector: Option<&Injector>,
-    broker: Option<EmbeddedBroker>,
+    before: Option<Before>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Appliance> {
     let presentation = Presentation {
@@ -162,7 +162,7 @@ fn start(
         fault: injector.and_then(Injector::injection),
         stall: injector.and_then(Injector::stall),
         drives_board: true,
-        broker,
+        before,
         stop: Some(shutdown.clone()),
         ..Presentation::default()
     };
@@ -227,18 +227,18 @@ fn restart(
     args: &RunArgs,
     new: Config,
     old: Config,
-    broker: Option<EmbeddedBroker>,
+    mut before: Before,
     shutdown: &Shutdown,
 ) -> anyhow::Result<(Appliance, Config)> {
     // One that is to be another ends here, before the other needs its address.
-    let broker = broker.filter(|broker| {
+    before.broker = before.broker.filter(|broker| {
         let serves_on = broker.is_as(&new.broker);
         if !serves_on {
             broker.stop(Instant::now() + BROKER_STOP);
         }
         serves_on
     });
-    match start(args, &new, None, broker.clone(), shutdown) {
+    match start(args, &new, None, Some(before.clone()), shutdown) {
         Ok(appliance) => {
             tracing::info!("serving by the new configuration");
             Ok((appliance, new))
@@ -246,7 +246,7 @@ fn restart(
         Err(error) => {
             tracing::error!("not reloaded: {error:#}");
             let appliance =
-                start(args, &old, None, broker, shutdown).context("starting as before")?;
+                start(args, &old, None, Some(before), shutdown).context("starting as before")?;
             Ok((appliance, old))
         }
     }

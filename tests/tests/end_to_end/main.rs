@@ -36,6 +36,7 @@ mod node_firmware;
 mod outputs_held_up;
 mod recordings;
 mod rejections;
+mod reload;
 mod rs485;
 mod standing;
 mod stopping;

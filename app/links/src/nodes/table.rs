@@ -27,6 +27,17 @@ impl NodeTable {
         }
     }
 
+    /// Leaves an empty table behind.
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::new(self.max))
+    }
+
+    /// Takes in the nodes of another table, as many as there is room for.
+    pub(super) fn extend(&mut self, other: Self) {
+        let room = self.max.saturating_sub(self.nodes.len());
+        self.nodes.extend(other.nodes.into_iter().take(room));
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
         self.nodes.get(key)
     }
