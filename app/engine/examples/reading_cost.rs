@@ -92,6 +92,7 @@ fn run(sensors: usize, spec: &PipelineSpec) -> f64 {
         readings_per_second_max: 0,
         clock: NodeClock::None,
         is_caching: false,
+        explains_verdicts: false,
         alerts: AlertPolicy {
             watches_range: true,
             silent_after_us: 5_000_000,

@@ -22,6 +22,7 @@
 
 mod absence;
 mod alerts;
+mod causes;
 mod inference;
 mod memories;
 mod pending;
@@ -75,6 +76,8 @@ pub struct Limits {
     /// is stuck or idle, has that score again without an inference. It costs
     /// the memory of a feature vector a sensor.
     pub is_caching: bool,
+    /// Whether each verdict says what its score comes from, and not alerts alone.
+    pub explains_verdicts: bool,
     /// Which alerts there are beside those of scores.
     pub alerts: AlertPolicy,
 }

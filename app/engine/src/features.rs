@@ -19,6 +19,7 @@
 //!
 //! Each is then normalised: `clip((x − center) / scale)`.
 
+mod shown;
 mod spectrum;
 mod statistics;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use crate::schema::{Schema, is_positive, require};
 use crate::spec::{PipelineSpec, SpecError};
 use crate::window::{Window, WindowShape};
 use serde::Deserialize;
+pub use shown::{FeatureName, FeatureNames};
 use spectrum::Spectrum;
 use std::ops::Range;
 
@@ -192,6 +194,8 @@ struct Group {
     takes_all_channels: bool,
     len: usize,
     normalisation: Option<Normalisation>,
+    /// Whether the bundle says where its features are while nothing is wrong.
+    is_centred: bool,
     clip: Option<f32>,
 }
 
@@ -274,6 +278,7 @@ impl Group {
             formula: Formula::new(feature, shape, schema.period_ms / 1e3),
             takes_all_channels: channels.iter().copied().eq(0..schema.channels.len()),
             normalisation: Normalisation::new(feature, len, channels.len()),
+            is_centred: !feature.center.is_empty(),
             clip: feature.clip,
             channels,
             len,

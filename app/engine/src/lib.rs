@@ -6,6 +6,7 @@
 
 mod admission;
 mod alert;
+mod causes;
 mod driver;
 mod engine;
 mod features;
@@ -24,11 +25,12 @@ mod window;
 
 pub use admission::Admission;
 pub use alert::{ALERT_KINDS, Alert, AlertKind, AlertPolicy, Excess, RangeAlert};
+pub use causes::{CAUSES_MAX, Cause, Causes};
 pub use driver::{Answers, Driver, Instance, Sink};
 pub use engine::{
     AlertMemory, Engine, Fault, Limits, Output, PENDING_MAX, SensorId, SensorMemories, Step,
 };
-pub use features::{FeatureKind, FeatureSpec};
+pub use features::{FeatureKind, FeatureName, FeatureNames, FeatureSpec};
 pub use hark_ladder::{LadderPolicy, LadderStep, Rung, StepReason};
 pub use load::{Load, LoadFigures};
 pub use outcome::{Counters, Outcome};

@@ -12,11 +12,13 @@
 //! `d² = 1/C · Σ z_c²`, and the score is its moving average over
 //! [`SMOOTHING`], so that one odd reading is no fault. The score is relative
 //! to [`DISTANCE_MAX`]: above 1 is an anomaly. During the first [`LEARN`]
-//! readings the rule has no opinion.
+//! readings the rule has no opinion. The average is kept by channel, so that each
+//! channel's share of the score is known.
 //!
 //! It costs one pass over the channels, allocates nothing, and cannot fail.
 
 use crate::CHANNELS_MAX;
+use crate::causes::{Causes, Parts};
 
 /// Residuals beyond 2.5 standard deviations pull no harder than that.
 const HUBER_C: f32 = 2.5;
@@ -40,7 +42,8 @@ const STD_MIN: f32 = 1e-6;
 pub(crate) struct Rule {
     mean: [f32; CHANNELS_MAX],
     variance: [f32; CHANNELS_MAX],
-    distance_squared: f32,
+    /// By channel, smoothed.
+    distance_squared: [f32; CHANNELS_MAX],
     learnt: u32,
 }
 
@@ -49,7 +52,7 @@ impl Rule {
         Self {
             mean: [0.0; CHANNELS_MAX],
             variance: [0.0; CHANNELS_MAX],
-            distance_squared: 0.0,
+            distance_squared: [0.0; CHANNELS_MAX],
             learnt: 0,
         }
     }
@@ -63,11 +66,26 @@ impl Rule {
         }
         let mut sum = 0.0;
         for (channel, &x) in values.iter().enumerate() {
-            sum += self.follow(channel, x, ALPHA);
+            let square = self.follow(channel, x, ALPHA);
+            let smoothed = &mut self.distance_squared[channel];
+            *smoothed += SMOOTHING * (square - *smoothed);
+            sum += *smoothed;
         }
-        let distance_squared = sum / values.len() as f32;
-        self.distance_squared += SMOOTHING * (distance_squared - self.distance_squared);
-        Some(self.distance_squared.sqrt() / DISTANCE_MAX)
+        Some((sum / values.len() as f32).sqrt() / DISTANCE_MAX)
+    }
+
+    /// Where `channel` has been of late, in its unit.
+    pub(crate) fn mean(&self, channel: usize) -> f32 {
+        self.mean[channel]
+    }
+
+    /// The channels that the score comes from; `values` are the newest.
+    pub(crate) fn causes(&self, values: &[f32]) -> Causes {
+        let mut parts = Parts::new();
+        for (channel, &square) in self.distance_squared[..values.len()].iter().enumerate() {
+            parts.add(channel, None, square);
+        }
+        parts.causes(|channel, _| (values[channel], self.mean[channel]))
     }
 
     /// The first readings weigh alike (`α = 1/n`), unclipped: there is no
@@ -80,7 +98,7 @@ impl Rule {
             self.mean[channel] += alpha * r;
             self.variance[channel] = (1.0 - alpha) * (self.variance[channel] + alpha * r * r);
         }
-        self.distance_squared = 1.0;
+        self.distance_squared = [1.0; CHANNELS_MAX];
     }
 
     /// Updates one channel and returns its squared standardised residual.
@@ -131,6 +149,27 @@ mod tests {
         let scores = scores(2_000, 1_000, 8.0);
         assert!(worst(&scores[..1_000]) < 0.6);
         assert!(scores[1_050..1_200].iter().all(|&s| s > Some(1.0)));
+    }
+
+    #[test]
+    fn the_channel_that_left_its_place_is_the_cause() {
+        let mut rule = Rule::new();
+        let at = |i: u32| [5.0 + (i % 7) as f32, 100.0 + (i % 5) as f32, -3.0];
+        for i in 0..1_000 {
+            rule.handle_sample(&at(i));
+        }
+        let mut values = at(0);
+        values[1] = 160.0;
+        let score = rule.handle_sample(&values).unwrap();
+        assert!(score > 1.0, "{score}");
+        let causes = rule.causes(&values);
+        let first = causes.as_slice()[0];
+        assert_eq!(
+            (first.channel, first.feature, first.value),
+            (1, None, 160.0)
+        );
+        assert!((first.normal - 102.0).abs() < 0.5, "{first:?}");
+        assert!(first.share > 0.9, "{first:?}");
     }
 
     #[test]

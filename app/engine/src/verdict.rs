@@ -1,6 +1,7 @@
 //! ψ: a model's outputs to a score, and scores to verdicts and alerts, by
 //! threshold, k-of-n, hysteresis and hold-off, as [`VerdictSpec`] defines them.
 
+use crate::causes::Causes;
 use crate::engine::SensorId;
 use crate::spec::{ScoreSpec, VerdictSpec};
 use crate::sums::{scaled_square_distance, square_distance};
@@ -41,6 +42,9 @@ pub struct Verdict {
     pub read_ns: u64,
     /// Of [`Rung::Last`]: the age of the verdict that is repeated, microseconds.
     pub age_us: Option<u64>,
+    /// Of an alert, and where [`Limits::explains_verdicts`](crate::Limits) asks for it:
+    /// what the score comes from.
+    pub causes: Causes,
 }
 
 impl Verdict {
@@ -205,6 +209,22 @@ impl Score {
             },
             ScoreSpec::Output { index } => Self::Output { index: *index },
         }
+    }
+
+    /// Whether it is the sum of what each feature's reconstruction lacks.
+    pub(crate) fn is_of_residuals(&self) -> bool {
+        !matches!(self, Self::Output { .. })
+    }
+
+    /// The term of feature `index` in such a sum; 0 of any other score.
+    pub(crate) fn square_residual(&self, index: usize, feature: f32, output: f32) -> f32 {
+        let gain = match self {
+            Self::ReconstructionMse => 1.0,
+            Self::ScaledReconstructionMse { gain } => gain[index],
+            Self::Output { .. } => 0.0,
+        };
+        let residual = (output - feature) * gain;
+        residual * residual
     }
 
     /// The score of one window; `features` and `outputs` as the model had them.

@@ -185,6 +185,12 @@ impl Window {
         (older, newer)
     }
 
+    /// The newest row, once there is one.
+    pub(crate) fn newest(&self, shape: &WindowShape) -> &[f32] {
+        let row = (self.at + shape.length - 1) % shape.length;
+        &self.rows[row * shape.channels..][..shape.channels]
+    }
+
     pub(crate) fn sums(&self, channel: usize) -> &Sums {
         &self.sums[channel]
     }

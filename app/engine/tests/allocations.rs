@@ -101,6 +101,7 @@ impl Bench {
             readings_per_second_max: 0,
             clock: NodeClock::None,
             is_caching: true,
+            explains_verdicts: true,
             alerts: AlertPolicy {
                 watches_range: true,
                 silent_after_us: 5_000_000,

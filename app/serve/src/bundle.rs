@@ -301,6 +301,7 @@ pub const RECORDED: Limits = Limits {
     readings_per_second_max: 0,
     clock: NodeClock::None,
     is_caching: false,
+    explains_verdicts: false,
     alerts: AlertPolicy {
         watches_range: false,
         silent_after_us: 0,

@@ -516,6 +516,7 @@ fn limits(source: &SourceConfig, config: &Config, rungs: &Rungs) -> Limits {
             ClockConfig::Utc => NodeClock::Utc,
         },
         is_caching: rungs.is_cached(),
+        explains_verdicts: false,
         alerts: source.alerts.policy(rungs.pipeline().schema.period_ms),
     }
 }

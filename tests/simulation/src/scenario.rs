@@ -174,6 +174,7 @@ fn draw_limits(rng: &mut ChaCha8Rng, nodes: &[NodePlan], is_quiet: bool) -> Limi
         readings_per_second_max: if has_rate { rate_max } else { 0 },
         clock: [NodeClock::None, NodeClock::Node][rng.random_range(0..2)],
         is_caching: rng.random_ratio(1, 4),
+        explains_verdicts: deadline_us.is_multiple_of(2),
         alerts: AlertPolicy {
             watches_range: rng.random_ratio(7, 8),
             silent_after_us: [0, 500_000, 2_000_000][rng.random_range(0..3)],

@@ -45,6 +45,7 @@ impl Bench {
             readings_per_second_max: 0,
             clock: NodeClock::None,
             is_caching: false,
+            explains_verdicts: false,
             alerts: AlertPolicy::default(),
         };
         let policy = LadderPolicy {

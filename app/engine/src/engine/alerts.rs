@@ -6,6 +6,7 @@ use super::sensors::Tenure;
 use super::verdicts::Answer;
 use super::{Engine, Output, SensorId};
 use crate::alert::{Alert, AlertKind, Excess, RangeAlert};
+use crate::causes::Causes;
 use crate::verdict::{AlertState, Verdict};
 use crate::{Reading, Rejection};
 
@@ -228,6 +229,7 @@ impl Engine {
                 latency_us: 0,
                 read_ns: 0,
                 age_us: answer.age_us,
+                causes: Causes::NONE,
             }),
             Alert::Range(RangeAlert {
                 sensor,

@@ -1,6 +1,7 @@
 //! The engine's side that faces the models: batches out, answers in, and what
 //! the ladder makes of them.
 
+use super::causes::Basis;
 use super::pending::Question;
 use super::{Engine, Ticket};
 use crate::Now;
@@ -123,11 +124,14 @@ impl Engine {
         };
         let scoring = &self.scorings[choice.model];
         let features = self.pending.features(ticket.place);
-        let score = outputs.and_then(|outputs| {
+        let scored = outputs.and_then(|outputs| {
             let score = scoring.score.of(features, outputs);
-            score.is_finite().then_some(score).ok_or(Fault::NotFinite)
+            let is_finite = score.is_finite();
+            is_finite
+                .then_some((score, outputs))
+                .ok_or(Fault::NotFinite)
         });
-        let ending = match score {
+        let ending = match scored {
             Err(fault) => {
                 self.counters.model_faults += 1;
                 self.give_fallback(&question, now_us);
@@ -140,8 +144,13 @@ impl Engine {
                 self.give_fallback(&question, now_us);
                 Ending::Late
             }
-            Ok(score) => {
-                self.give_score(choice.model, ticket.place, &question, score, now_us);
+            Ok((score, outputs)) => {
+                let basis = Basis::Outputs {
+                    model: choice.model,
+                    place: ticket.place,
+                    outputs,
+                };
+                self.give_score(choice.model, ticket.place, &question, score, basis, now_us);
                 Ending::Good
             }
         };

@@ -8,6 +8,7 @@
 use super::PENDING_MAX;
 use super::absence::Awaited;
 use crate::alert::Excess;
+use crate::causes::Causes;
 use crate::rule::Rule;
 use crate::validate::Validator;
 use crate::verdict::{AlertHistory, AlertState};
@@ -283,6 +284,7 @@ pub(super) struct CachedScore {
     pub(super) rung: Rung,
     pub(super) score: f32,
     pub(super) threshold: f32,
+    pub(super) causes: Causes,
 }
 
 /// The last scored feature vector of a sensor, so that one that is stuck or

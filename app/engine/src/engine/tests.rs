@@ -1,6 +1,7 @@
 //! The engine driven event by event: outcomes, deadlines, alerts.
 
 mod alerts;
+mod causes;
 mod ladder;
 mod memories;
 mod places;
@@ -31,6 +32,7 @@ fn limits() -> Limits {
         readings_per_second_max: 0,
         clock: NodeClock::None,
         is_caching: false,
+        explains_verdicts: false,
         alerts: AlertPolicy::default(),
     }
 }

@@ -1,9 +1,11 @@
 //! The engine's side that faces the outputs: verdicts, alerts and steps.
 
+use super::causes::Basis;
 use super::pending::Question;
 use super::sensors::{CachedScore, LastVerdict};
 use super::{Engine, OUTPUTS_MAX, Output};
 use crate::alert::Alert;
+use crate::causes::Causes;
 use crate::outcome::Outcome;
 use crate::validate::NodeClock;
 use crate::verdict::{Moment, Verdict};
@@ -82,7 +84,8 @@ impl Engine {
             return None;
         }
         self.counters.cache_hits += 1;
-        Some(self.give_model_verdict(question, cached, question.arrived_us))
+        let basis = Basis::Known(cached.causes);
+        Some(self.give_model_verdict(question, cached, basis, question.arrived_us))
     }
 
     /// Gives the score of model `index` for the features in `place`.
@@ -92,23 +95,32 @@ impl Engine {
         place: u8,
         question: &Question,
         score: f32,
+        basis: Basis<'_>,
         now_us: u64,
     ) {
+        // What is repeated later has its causes from here: the outputs are not kept.
+        let causes = if self.limits.is_caching {
+            self.causes(question.sensor, basis)
+        } else {
+            Causes::NONE
+        };
         let cached = CachedScore {
             rung: self.ladder.model(index).rung,
             score,
             threshold: self.scorings[index].threshold,
+            causes,
         };
         let features = self.pending.features(place);
         let cache = &mut self.sensors.get_mut(question.sensor).cache;
         cache.set(features, cached);
-        self.give_model_verdict(question, cached, now_us);
+        self.give_model_verdict(question, cached, basis, now_us);
     }
 
     fn give_model_verdict(
         &mut self,
         question: &Question,
         cached: CachedScore,
+        basis: Basis<'_>,
         now_us: u64,
     ) -> Outcome {
         let outcome = if cached.rung.is_active_model() {
@@ -121,6 +133,7 @@ impl Engine {
             rung,
             score,
             threshold,
+            ..
         } = cached;
         self.sensors.get_mut(question.sensor).last = Some(LastVerdict {
             score,
@@ -134,7 +147,7 @@ impl Engine {
             age_us: None,
             is_evidence: true,
         };
-        self.give_verdict(question, answer, now_us);
+        self.give_verdict(question, answer, basis, now_us);
         outcome
     }
 
@@ -144,10 +157,14 @@ impl Engine {
         self.counters.count(Outcome::Fallback);
         let last = self.sensors.get(question.sensor).last;
         let answer = Answer::without_model(question.rule_score, last, now_us);
-        self.give_verdict(question, answer, now_us);
+        let basis = match answer.rung {
+            Rung::Rule if answer.is_evidence => Basis::Rule,
+            _ => Basis::Nothing,
+        };
+        self.give_verdict(question, answer, basis, now_us);
     }
 
-    fn give_verdict(&mut self, question: &Question, answer: Answer, now_us: u64) {
+    fn give_verdict(&mut self, question: &Question, answer: Answer, basis: Basis<'_>, now_us: u64) {
         let Answer {
             rung,
             score,
@@ -158,7 +175,7 @@ impl Engine {
         let at = self.moment(question.timestamp_us, now_us);
         let alerts = &mut self.sensors.get_mut(question.sensor).alerts;
         let has_changed = is_evidence && alerts.handle_score(&self.verdict, score / threshold, at);
-        let verdict = Verdict {
+        let mut verdict = Verdict {
             sensor: question.sensor,
             sequence: question.sequence,
             timestamp_us: question.timestamp_us,
@@ -170,10 +187,17 @@ impl Engine {
             latency_us: now_us.saturating_sub(question.arrived_us),
             read_ns: question.read_ns,
             age_us,
+            causes: Causes::NONE,
         };
         self.counters.deadline_misses += u64::from(!verdict.is_in_time);
+        if self.limits.explains_verdicts {
+            verdict.causes = self.causes(question.sensor, basis);
+        }
         self.say(Output::Verdict(verdict));
         if has_changed {
+            if !self.limits.explains_verdicts {
+                verdict.causes = self.causes(question.sensor, basis);
+            }
             self.say_alert(Alert::Anomaly(verdict));
         }
     }
