@@ -242,17 +242,20 @@ impl EventsConfig {
     }
 }
 
-/// What goes to standard output.
+/// What is said, and on standard output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputConfig {
     /// One line for each alert.
     pub alerts_stdout: bool,
+    /// Each verdict says what its score comes from, as each alert does.
+    pub verdict_causes: bool,
 }
 
 impl OutputConfig {
     pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
         Self {
             alerts_stdout: section.boolean("alerts_stdout"),
+            verdict_causes: section.boolean("verdict_causes"),
         }
     }
 }

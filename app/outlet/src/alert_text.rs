@@ -23,7 +23,7 @@ pub fn line(alert: &AlertReport) -> String {
         write!(line, ", row {row}").ok();
     }
     let time = alert.time;
-    write!(line, ", at {}", time.to_rfc3339()).ok();
+    write!(line, ", at {}, alert {}", time.to_rfc3339(), alert.id).ok();
     line
 }
 
@@ -35,12 +35,20 @@ fn write_about(line: &mut String, alert: &AlertReport) -> std::fmt::Result {
             threshold,
             rung,
             latency_us,
+            causes,
             ..
-        } => write!(
-            line,
-            "score {score:.3}, threshold {threshold:.3}, reading {seq}, by the {rung} within \
-             {latency_us} µs"
-        ),
+        } => {
+            write!(line, "score {score:.3}, threshold {threshold:.3}, ")?;
+            if let Some(first) = causes.iter().next() {
+                write!(
+                    line,
+                    "mainly {} ({:.0} %), ",
+                    first.channel,
+                    first.share * 100.0
+                )?;
+            }
+            write!(line, "reading {seq}, by the {rung} within {latency_us} µs")
+        }
         AlertAbout::Range {
             channel,
             reason,
@@ -82,7 +90,7 @@ fn write_about(line: &mut String, alert: &AlertReport) -> std::fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hark_serve::report::AlertTime;
+    use hark_serve::report::{AlertId, AlertTime};
 
     #[test]
     fn each_kind_of_a_sensor_has_a_topic_of_its_own() {
@@ -102,6 +110,7 @@ mod tests {
     #[test]
     fn a_line_names_row_time_channel_value_and_limit() {
         let alert = AlertReport {
+            id: AlertId::default(),
             kind: "range",
             state: "raised",
             time: AlertTime::of_receipt(1_700_000_000_000_000),
@@ -120,7 +129,7 @@ mod tests {
         assert_eq!(
             line(&alert),
             "RAISED p1: rate of change: temperature = 150, limit 120, reading -, row 401, \
-             at 2023-11-14T22:13:20Z"
+             at 2023-11-14T22:13:20Z, alert 0000000000"
         );
     }
 }

@@ -206,7 +206,7 @@ impl Publisher {
 /// If there is no connection, or no room.
 pub fn publish(client: &mut Client, root: &str, report: &SensorVerdict) -> Result<(), Unpublished> {
     client.publish_with(&[root, &report.sensor], |payload| {
-        serde_json::to_writer(payload, &VerdictReport::new(&report.verdict))
+        serde_json::to_writer(payload, &VerdictReport::new(report))
             .expect("a payload takes everything");
     })
 }

@@ -21,7 +21,7 @@ pub use hark_engine::Receipt;
 pub use inference::{Ran, Runner};
 
 use crate::bundle::{MODEL_RUNGS, Rungs};
-use crate::report::{Event, Reporter, Reporting, SensorVerdict, Standing};
+use crate::report::{Event, PipelineNames, Reporter, Reporting, SensorVerdict, Standing};
 use figures::Figures;
 use handover::MadeBy;
 use hark_config::{Clock as ClockConfig, Config, SourceConfig, check_level};
@@ -87,12 +87,7 @@ impl HotPath {
         let engine = Engine::new(rungs.pipeline(), limits, policy, rungs.models())?;
         let reporting = Reporting {
             source: source.name.as_str().into(),
-            channels: engine
-                .schema()
-                .channels
-                .iter()
-                .map(|c| c.name.as_str().into())
-                .collect(),
+            names: Arc::new(PipelineNames::new(rungs.pipeline())),
             clock: limits.clock,
             silent_after_ms: limits.alerts.silent_after_us / 1000,
             link_down_ms: limits.alerts.link_down_us / 1000,
@@ -104,7 +99,7 @@ impl HotPath {
             driver: Driver::new(engine),
             last_refusals: Default::default(),
             clock: SourceClock::new(clock),
-            voice: Voice::new(reporting, identities, reporter),
+            voice: Voice::new(reporting, identities, limits.explains_verdicts, reporter),
             figures: Figures::new(&config.budget),
             progress: Arc::default(),
             looked_at: Instant::now(),
@@ -516,7 +511,7 @@ fn limits(source: &SourceConfig, config: &Config, rungs: &Rungs) -> Limits {
             ClockConfig::Utc => NodeClock::Utc,
         },
         is_caching: rungs.is_cached(),
-        explains_verdicts: false,
+        explains_verdicts: config.output.verdict_causes,
         alerts: source.alerts.policy(rungs.pipeline().schema.period_ms),
     }
 }

@@ -8,9 +8,11 @@
 //! of their own too, so that no amount of them can crowd alerts out.
 
 mod alert;
+mod causes;
 
 pub(crate) use alert::Reporting;
-pub use alert::{AlertAbout, AlertReport, AlertTime, Standing};
+pub use alert::{AlertAbout, AlertId, AlertReport, AlertTime, Standing};
+pub use causes::{CauseReport, CausesReport, PipelineNames};
 
 use hark_engine::Verdict;
 use hark_threads::progress::Alarms;
@@ -64,6 +66,9 @@ pub struct VerdictReport {
     /// Of a verdict that is repeated, how old it is, microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub age_us: Option<u64>,
+    /// What the score comes from, where that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub causes: Option<CausesReport>,
 }
 
 /// Something that happened to a source or to the appliance.
@@ -199,6 +204,8 @@ pub struct SensorVerdict {
     pub verdict: Verdict,
     /// Its source publishes it itself.
     pub is_published: bool,
+    /// By what names its causes are told, if they are asked for.
+    pub names: Option<Arc<PipelineNames>>,
 }
 
 /// The hot path's end of the channels.
@@ -353,7 +360,9 @@ impl Reports {
 
 impl VerdictReport {
     /// The report of one verdict.
-    pub fn new(verdict: &Verdict) -> Self {
+    pub fn new(report: &SensorVerdict) -> Self {
+        let SensorVerdict { verdict, names, .. } = report;
+        let causes = names.as_ref();
         Self {
             seq: verdict.sequence,
             ts: verdict.timestamp_us,
@@ -363,6 +372,7 @@ impl VerdictReport {
             rung: verdict.rung.name(),
             latency_us: verdict.latency_us,
             age_us: verdict.age_us,
+            causes: causes.map(|names| CausesReport::new(names, &verdict.causes)),
         }
     }
 }
@@ -373,6 +383,7 @@ mod tests {
 
     fn alert() -> Event {
         Event::Alert(AlertReport {
+            id: AlertId::default(),
             kind: "silent",
             state: "raised",
             time: AlertTime::of_receipt(0),

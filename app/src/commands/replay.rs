@@ -40,6 +40,9 @@ pub struct ReplayArgs {
     /// Every verdict as JSON too, in the order of the readings
     #[arg(long, requires = "json")]
     verdicts: bool,
+    /// Each verdict says what its score comes from, as each alert does
+    #[arg(long, requires = "verdicts")]
+    causes: bool,
 }
 
 /// A line of `--verdicts`.
@@ -133,7 +136,7 @@ fn print_verdict(report: &SensorVerdict) {
     let line = VerdictLine {
         event: "verdict",
         sensor: &report.sensor,
-        verdict: VerdictReport::new(&report.verdict),
+        verdict: VerdictReport::new(report),
     };
     let line = serde_json::to_string(&line).expect("a verdict has plain names");
     // Whoever closes the pipe has seen enough.
@@ -142,6 +145,7 @@ fn print_verdict(report: &SensorVerdict) {
 
 /// A replay takes files only, publishes nothing and leaves no log.
 fn adapt(config: &mut Config, args: &ReplayArgs) -> anyhow::Result<()> {
+    config.output.verdict_causes |= args.causes;
     config.mqtt.enabled = false;
     config.broker.embedded = false;
     config.events.file = None;

@@ -3,7 +3,7 @@
 use super::{Carried, Post};
 use crate::alert_text;
 use hark_engine::{AlertKind, AlertState};
-use hark_serve::report::{AlertAbout, AlertReport, AlertTime, Standing};
+use hark_serve::report::{AlertAbout, AlertId, AlertReport, AlertTime, Standing};
 use serde::Deserialize;
 
 /// What is no more, and how that is told.
@@ -76,6 +76,7 @@ fn standing_of(post: &Post) -> Option<Standing> {
 
 fn end_of(standing: &Standing, now_utc_us: i64) -> AlertReport {
     AlertReport {
+        id: AlertId::default(),
         kind: standing.kind.name(),
         state: AlertState::Cleared.name(),
         time: AlertTime::of_receipt(now_utc_us),
@@ -88,6 +89,7 @@ fn end_of(standing: &Standing, now_utc_us: i64) -> AlertReport {
             reason: "it is no longer configured",
         },
     }
+    .identified()
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ const VERDICTS_HELD_MAX: usize = 1024;
 /// How one source speaks.
 pub(super) struct Voice {
     pub(super) reporting: Reporting,
+    /// Whether verdicts say what their scores come from.
+    explains_verdicts: bool,
     /// By [`SensorId::index`].
     names: Vec<Arc<str>>,
     /// Of the active model, and of the previous one.
@@ -46,10 +48,12 @@ impl Voice {
     pub(super) fn new(
         reporting: Reporting,
         identities: [Arc<ModelIdentity>; 2],
+        explains_verdicts: bool,
         reporter: Reporter,
     ) -> Self {
         Self {
             reporting,
+            explains_verdicts,
             names: Vec::new(),
             identities,
             examples: [const { None }; REASONS],
@@ -92,6 +96,9 @@ impl Voice {
             sensor: Arc::clone(self.name(verdict.sensor)),
             verdict: *verdict,
             is_published: false,
+            names: self
+                .explains_verdicts
+                .then(|| Arc::clone(&self.reporting.names)),
         };
         if let Some(HeldVerdicts { verdicts, .. }) = &mut self.held {
             report.is_published = true;

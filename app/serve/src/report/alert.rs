@@ -1,9 +1,11 @@
 //! One alert as the outside sees it: on MQTT, in the event log, on standard output.
 
-use super::ModelIdentity;
+use super::{CausesReport, ModelIdentity, PipelineNames};
 use hark_engine::{Alert, AlertKind, AlertState, Excess, NodeClock, Rejection, Rung, Verdict};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
+use std::fmt;
 use std::sync::Arc;
 
 /// A timestamp that says nothing of its epoch is a date if it lies after this one,
@@ -16,6 +18,8 @@ const DATES_FROM_US: i64 = 1_000_000_000_000_000;
 /// unless its source maps others.
 #[derive(Clone, Debug, Serialize)]
 pub struct AlertReport {
+    /// By which it is found again.
+    pub id: AlertId,
     /// [`AlertKind::name`].
     pub kind: &'static str,
     /// `raised` or `cleared`.
@@ -38,6 +42,14 @@ pub struct AlertReport {
     #[serde(flatten)]
     pub about: AlertAbout,
 }
+
+/// What an alert is called by whoever asks for it later: a digest of what tells it
+/// from others, so that a replay gives its alerts the same identifiers each time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AlertId([u8; ALERT_ID_BYTES]);
+
+/// Of ten thousand alerts two share an identifier once in twenty thousand logs.
+const ALERT_ID_BYTES: usize = 5;
 
 /// When it was.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -71,6 +83,8 @@ pub enum AlertAbout {
         /// Of a verdict that is repeated, how old it is, microseconds.
         #[serde(skip_serializing_if = "Option::is_none")]
         age_us: Option<u64>,
+        /// What the score comes from, the greatest share first.
+        causes: CausesReport,
     },
     /// Of [`AlertKind::Range`].
     Range {
@@ -122,8 +136,7 @@ pub struct Standing {
 /// What the reports of one source need beside its alerts.
 pub(crate) struct Reporting {
     pub(crate) source: Arc<str>,
-    /// By the schema's order.
-    pub(crate) channels: Vec<Arc<str>>,
+    pub(crate) names: Arc<PipelineNames>,
     pub(crate) clock: NodeClock,
     pub(crate) silent_after_ms: u64,
     pub(crate) link_down_ms: u64,
@@ -131,6 +144,39 @@ pub(crate) struct Reporting {
     pub(crate) row: Option<u64>,
     /// Why the link is away.
     pub(crate) link_reason: Option<Arc<str>>,
+}
+
+impl AlertReport {
+    /// With the identifier that follows from the rest.
+    #[must_use]
+    pub fn identified(mut self) -> Self {
+        let mut digest = Sha256::new();
+        for name in [&*self.source, &*self.sensor, self.kind, self.state] {
+            digest.update((name.len() as u64).to_le_bytes());
+            digest.update(name);
+        }
+        // The row of a recording is enough, and the same each time.
+        let time_us = self.row.map_or(self.time.utc_us, |_| 0);
+        digest.update(time_us.to_le_bytes());
+        for number in [self.seq, self.row] {
+            digest.update(number.unwrap_or(u64::MAX).to_le_bytes());
+        }
+        let digest: [u8; 32] = digest.finalize().into();
+        self.id.0.copy_from_slice(&digest[..ALERT_ID_BYTES]);
+        self
+    }
+}
+
+impl fmt::Display for AlertId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Serialize for AlertId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 impl AlertTime {
@@ -189,6 +235,7 @@ impl Reporting {
         };
         let receipt_us = now_utc_us.saturating_sub_unsigned(latency_us);
         AlertReport {
+            id: AlertId::default(),
             kind: alert.kind().name(),
             state: alert.state().name(),
             time: AlertTime::of(ts, self.clock, receipt_us),
@@ -199,15 +246,16 @@ impl Reporting {
             row: self.row,
             about: self.about(alert, model),
         }
+        .identified()
     }
 
     fn about(&self, alert: &Alert, model: impl FnOnce(Rung) -> Arc<ModelIdentity>) -> AlertAbout {
         match alert {
-            Alert::Anomaly(verdict) => anomaly(verdict, model(verdict.rung)),
+            Alert::Anomaly(verdict) => self.anomaly(verdict, model(verdict.rung)),
             Alert::Range(range) => {
                 let channel = |excess: Excess| {
                     let channel = excess.reason.channel()?;
-                    self.channels.get(channel).cloned()
+                    self.names.channel(channel).cloned()
                 };
                 AlertAbout::Range {
                     channel: range.excess.and_then(channel),
@@ -230,17 +278,18 @@ impl Reporting {
             },
         }
     }
-}
 
-fn anomaly(verdict: &Verdict, model: Arc<ModelIdentity>) -> AlertAbout {
-    AlertAbout::Anomaly {
-        score: verdict.score,
-        threshold: verdict.threshold,
-        rung: verdict.rung.name(),
-        model,
-        deadline: if verdict.is_in_time { "met" } else { "missed" },
-        latency_us: verdict.latency_us,
-        age_us: verdict.age_us,
+    fn anomaly(&self, verdict: &Verdict, model: Arc<ModelIdentity>) -> AlertAbout {
+        AlertAbout::Anomaly {
+            score: verdict.score,
+            threshold: verdict.threshold,
+            rung: verdict.rung.name(),
+            model,
+            deadline: if verdict.is_in_time { "met" } else { "missed" },
+            latency_us: verdict.latency_us,
+            age_us: verdict.age_us,
+            causes: CausesReport::new(&self.names, &verdict.causes),
+        }
     }
 }
 
