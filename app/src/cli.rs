@@ -2,8 +2,8 @@
 
 use crate::commands::{
     bench::BenchArgs, capacity::CapacityArgs, check::CheckArgs, demo::DemoArgs, doctor::DoctorArgs,
-    features::FeaturesArgs, generate::CompletionsArgs, generate::ManArgs, replay::ReplayArgs,
-    run::RunArgs, simulate::SimulateArgs, try_bundle::TryBundleArgs,
+    explain::ExplainArgs, features::FeaturesArgs, generate::CompletionsArgs, generate::ManArgs,
+    replay::ReplayArgs, run::RunArgs, simulate::SimulateArgs, try_bundle::TryBundleArgs,
 };
 use clap::{Parser, Subcommand};
 
@@ -40,6 +40,8 @@ pub enum Command {
     Simulate(SimulateArgs),
     /// Print the features that serving computes from a recording
     Features(FeaturesArgs),
+    /// Say why an alert was raised: channels with their share of the score, value against normal
+    Explain(ExplainArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page

@@ -5,6 +5,7 @@ pub mod capacity;
 pub mod check;
 pub mod demo;
 pub mod doctor;
+pub mod explain;
 pub mod features;
 pub mod generate;
 pub mod replay;
@@ -43,6 +44,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Simulate(args) => shutdown_on_signals().and_then(|s| simulate::run(&args, s)),
         Command::Features(args) => features::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),
         Command::TryBundle(args) => return try_bundle::run(&args),

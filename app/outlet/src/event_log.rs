@@ -137,10 +137,21 @@ impl EventLog {
     }
 
     fn rotated(&self, n: usize) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(format!(".{n}"));
-        name.into()
+        rotated(&self.path, n)
     }
+}
+
+/// The files of the log at `path` that are there, the newest first.
+pub fn files(path: &Path, files_max: usize) -> Vec<PathBuf> {
+    let older = (1..=files_max).map(|n| rotated(path, n));
+    let files = std::iter::once(path.to_owned()).chain(older);
+    files.filter(|file| file.is_file()).collect()
+}
+
+fn rotated(path: &Path, n: usize) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{n}"));
+    name.into()
 }
 
 fn open_for_append(path: &Path) -> io::Result<File> {
@@ -187,6 +198,8 @@ mod tests {
         assert_eq!(read(&log.rotated(1)), "5555\n6666\n");
         assert_eq!(read(&log.rotated(2)), "3333\n4444\n");
         assert!(!log.rotated(3).exists());
+        let newest_first = [path.clone(), log.rotated(1), log.rotated(2)];
+        assert_eq!(files(&path, 5), newest_first);
     }
 
     #[test]

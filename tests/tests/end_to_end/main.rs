@@ -15,6 +15,7 @@ mod boards;
 mod broker_limits;
 mod broker_loss;
 mod bundle;
+mod causes;
 mod command_line;
 mod demo;
 mod disk;
