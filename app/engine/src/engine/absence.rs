@@ -64,11 +64,6 @@ impl Silence {
         }
     }
 
-    /// Whether `sensor` is to be heard, or else silent.
-    pub(super) fn awaits(&self, sensor: SensorId) -> bool {
-        self.places[sensor.index()].is_awaited
-    }
-
     /// Nobody listened until now.
     pub(super) fn handle_pause(&mut self, now_us: u64) {
         self.listening_since_us = now_us;

@@ -3,6 +3,7 @@
 //!
 //! Both engines are of one pipeline and one clock; that is their users' to see to.
 
+use super::absence::Awaited;
 use super::sensors::SensorState;
 use super::{Engine, SensorId};
 use crate::alert::AlertKind;
@@ -12,13 +13,7 @@ use std::sync::Arc;
 
 /// What an engine knew of its sensors.
 pub struct SensorMemories {
-    sensors: Vec<SensorMemory>,
-}
-
-struct SensorMemory {
-    state: SensorState,
-    /// It is to be heard, or else silent.
-    is_awaited: bool,
+    sensors: Vec<SensorState>,
 }
 
 /// What becomes of the sensors' alerts.
@@ -48,16 +43,8 @@ impl SensorMemories {
 impl Engine {
     /// What it knows of its sensors. Windows that wait for a model are not among it.
     pub(crate) fn into_memories(self) -> SensorMemories {
-        let Self {
-            sensors, silence, ..
-        } = self;
-        let states = sensors.into_states().into_iter();
-        let sensors = (0..).map(SensorId).zip(states).map(|(id, state)| {
-            let is_awaited = silence.awaits(id);
-            SensorMemory { state, is_awaited }
-        });
         SensorMemories {
-            sensors: sensors.collect(),
+            sensors: self.sensors.into_states(),
         }
     }
 
@@ -71,33 +58,24 @@ impl Engine {
         mut known: impl FnMut(SensorId, &Arc<str>),
     ) {
         let mut memories = memories.sensors;
-        memories.sort_by_key(|memory| Reverse(memory.state.heard_us));
-        let mut awaited = Vec::new();
-        for SensorMemory {
-            mut state,
-            mut is_awaited,
-        } in memories
-        {
-            if alerts == AlertMemory::Nothing {
-                // One that is silent by now is to be told once more.
-                is_awaited |= state.silent == AlertState::Raised;
-            }
+        memories.sort_by_key(|state| Reverse(state.heard_us));
+        for mut state in memories {
+            let was_silent = state.silent == AlertState::Raised;
+            // One that is silent by now is to be told once more where nothing is kept.
+            let is_awaited =
+                state.awaited == Awaited::Yes || (was_silent && alerts == AlertMemory::Nothing);
+            // It does not stand in the queue of this engine.
+            state.awaited = Awaited::No;
             self.revise_alerts(&mut state, alerts);
-            let (heard_us, name) = (state.heard_us, Arc::clone(state.name()));
+            let name = Arc::clone(state.name());
             let Some(id) = self.sensors.adopt(state) else {
                 continue;
             };
-            if self.silence.len() < self.sensors.len() {
-                self.silence.add();
-            }
+            self.silence.make_room(self.sensors.len());
             if is_awaited {
-                awaited.push((id, heard_us));
+                self.silence.await_next(id, self.sensors.get_mut(id));
             }
             known(id, &name);
-        }
-        // In the order in which they were heard.
-        for (id, heard_us) in awaited.into_iter().rev() {
-            self.silence.hear(id, heard_us);
         }
         self.silence.handle_pause(now_us);
     }

@@ -265,10 +265,6 @@ impl Sensors {
         self.states.len()
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (SensorId, &mut SensorState)> {
-        (0..).map(SensorId).zip(&mut self.states)
-    }
-
     pub(super) fn get(&self, id: SensorId) -> &SensorState {
         &self.states[id.index()]
     }

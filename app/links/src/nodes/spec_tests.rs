@@ -133,7 +133,7 @@ impl Gateway {
 
     /// Ends it, and checks how many readings there were and why which were rejected.
     fn check(self, readings: u64, rejected: &[(&str, u64)]) -> u64 {
-        let counters = self.hot_path.finish().counters;
+        let counters = self.hot_path.finish().0.counters;
         let counts = Rejection::all().map(|reason| {
             let count = counters.rejected_by_reason[reason.index()];
             (reason.name(), count)

@@ -120,7 +120,7 @@ impl HotPath {
             let standing = states.into_iter().filter(|s| *s == AlertState::Raised);
             standing.for_each(|_| self.voice.reporter.alarms().restore());
         }
-        self.figures.note_sensor();
+        self.figures.note_setup();
         let (sensors, dropped) = (kept.len(), count - kept.len());
         tracing::info!("{source}: {sensors} sensors go on with their windows and rules");
         if dropped > 0 {
