@@ -350,12 +350,12 @@ impl<M> Driver<M> {
     }
 
     /// The thread that runs the batch is taken for stuck: the rule answers for it.
-    /// Returns whether a batch was running. It does as little as a thread must
-    /// that is to be on time for others.
-    pub fn handle_hang(&mut self, now_us: u64, sink: &mut impl Sink) -> bool {
+    /// Returns whose model it is, if a batch was running. It does as little as a thread
+    /// must that is to be on time for others.
+    pub fn handle_hang(&mut self, now_us: u64, sink: &mut impl Sink) -> Option<Rung> {
         let hang = self.engine.handle_hang(now_us);
         self.drain(sink);
-        hang.is_some()
+        hang.map(|hang| hang.rung)
     }
 
     /// A thread that was taken for stuck came back with its instance. Returns

@@ -206,7 +206,7 @@ fn a_reading_allocates_nothing_whatever_becomes_of_it() {
         // Stuck, given up, loaded afresh.
         bench.read();
         let stuck = bench.start().expect("a model runs");
-        assert!(bench.driver.handle_hang(bench.now_us, &mut ()));
+        assert!(bench.driver.handle_hang(bench.now_us, &mut ()).is_some());
         (0..200).for_each(|_| bench.round(None));
         let (rung, now_us) = (Rung::Model, bench.now_us);
         let wanted = bench.driver.poll_wanted_instance(now_us, &mut ());

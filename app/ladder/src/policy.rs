@@ -64,6 +64,9 @@ pub enum StepReason {
     Missing,
     /// The model's file cannot be trusted or read.
     Corrupt,
+    /// The model cost a reset, and is not run until its file changes or the operator
+    /// says so.
+    Withheld,
     /// No thread is left that could take over from one that hangs.
     NoRelief,
     /// A better rung passed its trials, or what held it back has ended.
@@ -72,7 +75,7 @@ pub enum StepReason {
 
 impl StepReason {
     /// All reasons.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Error,
         Self::Panic,
         Self::NotFinite,
@@ -82,6 +85,7 @@ impl StepReason {
         Self::Drift,
         Self::Missing,
         Self::Corrupt,
+        Self::Withheld,
         Self::NoRelief,
         Self::Recovered,
     ];
@@ -98,6 +102,7 @@ impl StepReason {
             Self::Drift => "drift",
             Self::Missing => "missing",
             Self::Corrupt => "corrupt",
+            Self::Withheld => "withheld",
             Self::NoRelief => "no_relief",
             Self::Recovered => "recovered",
         }

@@ -234,7 +234,8 @@ fn a_stuck_instance_leaves_its_windows_to_the_rule_and_comes_back_late() {
     bench.read(1.0, 0);
     let stuck = bench.start(0, false).unwrap();
     let due_us = stuck.due_us();
-    assert!(bench.driver.handle_hang(due_us, &mut bench.outputs));
+    let hung = bench.driver.handle_hang(due_us, &mut bench.outputs);
+    assert_eq!(hung, Some(Rung::Model));
     assert_eq!(bench.take_verdicts(), [(Rule, 0.0, due_us)]);
     bench.read(2.0, due_us);
     let lower = bench.start(due_us, false).unwrap();

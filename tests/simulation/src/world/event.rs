@@ -196,10 +196,11 @@ impl World<'_> {
 
     fn handle_load(&mut self, rung: Rung) {
         let fails = self.is_storm() && self.rng.random_bool(self.scenario.model.load_fails);
-        let loaded = match self.rng.random() {
+        let loaded = match self.rng.random_range(0..3) {
             _ if !fails => Ok(()),
-            true => Err(StepReason::Missing),
-            false => Err(StepReason::Corrupt),
+            0 => Err(StepReason::Missing),
+            1 => Err(StepReason::Corrupt),
+            _ => Err(StepReason::Withheld),
         };
         self.gateway.handle_load(rung, loaded, self.now_us);
     }
