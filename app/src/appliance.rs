@@ -25,6 +25,7 @@ use hark_serve::fault::{Injection, Stall};
 use hark_serve::hot_path::{Handover, HotPath};
 use hark_serve::report::{self, Event, Reporter, Reports, SensorVerdict};
 use hark_serve::shift::{Ended, Served, Shard};
+use hark_serve::withheld::Withheld;
 use hark_threads::{Outcome, Shutdown, Stage, Threads};
 use hdrhistogram::Histogram;
 use start::{
@@ -108,6 +109,7 @@ pub struct Appliance {
     /// What the supervisor returns.
     board: Option<Outcome<Board>>,
     clock: Clock,
+    withheld: Withheld,
     /// Until all of it has stopped.
     _data_dir: Option<DataDir>,
     /// The broker inside hark.
@@ -169,7 +171,14 @@ impl Appliance {
         broker: Option<EmbeddedBroker>,
     ) -> anyhow::Result<Self> {
         let device = device_name(config)?;
-        let rungs = open_rungs(config, presentation.fault.as_ref())?;
+        // A replay resets no board, and a demonstration is to hang each time.
+        let withheld = if presentation.drives_board {
+            Withheld::open(threads, &config.device.data_dir)
+                .context("starting the thread of withheld models")?
+        } else {
+            Withheld::default()
+        };
+        let rungs = open_rungs(config, presentation.fault.as_ref(), &withheld)?;
         let before = presentation.before.clone();
         let clock = before.as_ref().map(|before| before.clock);
         let clock = clock.unwrap_or_else(Clock::start);
@@ -234,6 +243,7 @@ impl Appliance {
             journal,
             board,
             clock,
+            withheld,
             _data_dir: data_dir,
             broker,
         })
@@ -315,6 +325,8 @@ impl Appliance {
         let abandoned = self.sources.iter().map(|served| served.threads.abandoned());
         let threads_abandoned = abandoned.sum();
         let sources_stuck = self.count_stuck();
+        let is_in_order = sources_stuck == 0 && self.panicked().next().is_none();
+        self.withheld.end(is_in_order);
         // Who stands by goes with the keeper.
         self.threads.request(Stage::Keep);
         self.reporter.report(Event::Stopped);

@@ -83,6 +83,14 @@ fn write_about(line: &mut String, alert: &AlertReport) -> std::fmt::Result {
                 None => Ok(()),
             }
         }
+        AlertAbout::Model {
+            rung,
+            model,
+            reason,
+        } => match (rung, reason) {
+            (Some(rung), Some(reason)) => write!(line, "the {rung} is withheld: {reason}"),
+            _ => write!(line, "model {} is run again", model.name),
+        },
         AlertAbout::Gone { reason } => write!(line, "{}: {reason}", alert.kind),
     }
 }

@@ -12,6 +12,7 @@
 mod figures;
 mod handover;
 mod inference;
+mod model_alert;
 mod voice;
 
 pub use figures::{SourceResult, StageResult, Stages, histogram};
@@ -32,6 +33,7 @@ use hark_engine::{
 use hark_hal::{Clock, wall_us};
 use hark_threads::progress::Progress;
 use inference::Model;
+use model_alert::ModelAlert;
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::sync::Arc;
@@ -57,6 +59,9 @@ pub struct HotPath {
     driver: Driver<Model>,
     /// Of a model, told once; by [`Rung`].
     last_refusals: [String; MODEL_RUNGS],
+    model_alert: ModelAlert,
+    /// Something of a model changed, by which its alert may.
+    has_model_news: bool,
     clock: SourceClock,
     voice: Voice,
     figures: Figures,
@@ -98,6 +103,8 @@ impl HotPath {
         Ok(Self {
             driver: Driver::new(engine),
             last_refusals: Default::default(),
+            model_alert: ModelAlert::new(rungs.models()),
+            has_model_news: false,
             clock: SourceClock::new(clock),
             voice: Voice::new(reporting, identities, limits.explains_verdicts, reporter),
             figures: Figures::new(&config.budget),
@@ -356,6 +363,9 @@ impl HotPath {
         let now_us = self.now_us();
         if standing.kind == AlertKind::Link {
             self.driver.handle_standing_link();
+        } else if standing.kind == AlertKind::Model {
+            self.model_alert.handle_standing();
+            self.has_model_news = true;
         } else {
             let Standing {
                 sensor: name, kind, ..
@@ -378,8 +388,11 @@ impl HotPath {
     }
 
     /// The loop that serves the source has come round: who is silent by now is
-    /// told.
+    /// told, and which model is withheld.
     pub fn handle_time(&mut self) {
+        if std::mem::take(&mut self.has_model_news) {
+            self.say_model_news();
+        }
         let mark = self.figures.stages.mark();
         if mark < self.look_at {
             return;
@@ -391,6 +404,13 @@ impl HotPath {
             self.driver.handle_pause(now_us);
         }
         self.say_absences(now_us);
+    }
+
+    /// Not before the loop runs: what stood before the start is known by then.
+    fn say_model_news(&mut self) {
+        if let Some(state) = self.model_alert.poll_change() {
+            self.voice.say_model(state, self.model_alert.withheld());
+        }
     }
 
     fn say_absences(&mut self, now_us: u64) {
@@ -451,13 +471,17 @@ impl HotPath {
             voice,
             figures,
             made_by,
+            model_alert,
             ..
         } = self;
         let (engine, source) = (driver.engine(), Arc::clone(voice.source()));
+        let mut counters = engine.counters().clone();
+        counters.alerts += model_alert.raised;
+        counters.alerts_by_kind[AlertKind::Model.index()] += model_alert.raised;
         let result = SourceResult {
             load: figures.load.figures(clock.us_at(Instant::now())),
             source: Arc::clone(&source),
-            counters: engine.counters().clone(),
+            counters,
             sensors: engine.sensors_len(),
             connects: figures.connects,
             link_losses: figures.link_losses,

@@ -189,7 +189,9 @@ impl Kept {
     /// the one that stands by. On the keeper's thread: neither waits nor
     /// allocates.
     pub fn take_over(&self, mut shard: Box<Shard>) {
-        shard.hot_path.handle_hang();
+        if let Some(rung) = shard.hot_path.handle_hang() {
+            shard.loads.handle_hang(rung);
+        }
         self.threads.crew.taken_over();
         // There is one shard, so there is room for it.
         self.relief.try_send(shard).ok();
@@ -314,6 +316,7 @@ impl SourceThreads {
         }
         self.progress.set_lacks_relief(!has_relief);
         shard.hot_path.set_relieved(has_relief);
+        shard.loads.handle_relief(has_relief);
         if !has_relief {
             self.tell_no_relief();
         }

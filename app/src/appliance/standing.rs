@@ -76,8 +76,8 @@ fn may_hold(config: &Config, index: usize, alert: &Standing) -> bool {
         AlertKind::Range => is_its_sensor && source.alerts.watches_range,
         AlertKind::Silent => is_its_sensor && source.alerts.silent_after_ms != Some(0),
         AlertKind::Link => source.alerts.link_down_ms > 0,
-        // Whoever raises it finds out anew.
-        AlertKind::Model => false,
+        // Found out whenever a model is to be loaded.
+        AlertKind::Model => true,
     }
 }
 

@@ -18,6 +18,7 @@ use hark_serve::fault::{Injection, Stall};
 use hark_serve::hot_path::HotPath;
 use hark_serve::report::Reporter;
 use hark_serve::shift::{self, Kept, Loader, Served, Shard};
+use hark_serve::withheld::Withheld;
 use hark_threads::progress::Progress;
 use hark_threads::{Outcome, Shutdown, Stage, Threads};
 use std::cell::Cell;
@@ -277,12 +278,14 @@ pub(super) fn device_name(config: &Config) -> anyhow::Result<String> {
 pub(super) fn open_rungs<'a>(
     config: &'a Config,
     fault: Option<&Injection>,
+    withheld: &Withheld,
 ) -> anyhow::Result<BTreeMap<&'a str, Arc<Rungs>>> {
     let is_used = |name: &str| config.sources.iter().any(|source| source.model == name);
     let used = config.models.iter().filter(|model| is_used(&model.name));
     used.map(|model| {
         ask_for_patience();
         let rungs = Rungs::open(model)?.with_fault(fault.cloned());
+        let rungs = rungs.but_withheld(withheld.clone());
         Ok((model.name.as_str(), Arc::new(rungs)))
     })
     .collect()

@@ -9,6 +9,7 @@ use super::{LoadedModel, ModelBundle, is_missing};
 use crate::fault::{FaultyModel, Injection};
 use crate::hot_path::Runner;
 use crate::report::ModelIdentity;
+use crate::withheld::{Subject, Withheld};
 use anyhow::{Context, bail, ensure};
 use hark_config::ModelConfig;
 use hark_engine::{ModelRung, PipelineSpec, Rung, StepReason};
@@ -27,6 +28,11 @@ pub struct Rungs {
     is_cached: bool,
     /// What a demonstration does to the active model.
     fault: Option<Injection>,
+    /// Its name in `[[models]]`.
+    name: String,
+    /// Where the bundles are, by [`Rung`].
+    places: [String; MODEL_RUNGS],
+    withheld: Withheld,
 }
 
 /// A bundle whose manifest and golden vectors are sound, or why they are not.
@@ -72,6 +78,9 @@ impl Rungs {
             models: Vec::new(),
             is_cached: config.is_cached,
             fault: None,
+            name: name.clone(),
+            places: places(config),
+            withheld: Withheld::default(),
         };
         Ok(Self {
             models: rungs.list(),
@@ -113,6 +122,34 @@ impl Rungs {
     /// The same, with a fault of the active model.
     pub fn with_fault(self, fault: Option<Injection>) -> Self {
         Self { fault, ..self }
+    }
+
+    /// The same, but for models that are `withheld`.
+    pub fn but_withheld(self, withheld: Withheld) -> Self {
+        Self { withheld, ..self }
+    }
+
+    /// Where models are kept from being run.
+    pub(crate) fn withheld(&self) -> &Withheld {
+        &self.withheld
+    }
+
+    /// The model of `rung`, if its bundle is sound, as it would be withheld.
+    pub(crate) fn subject(&self, rung: Rung) -> Option<Subject> {
+        let bundle = self.opened(rung).as_ref().ok()?;
+        Some(Subject {
+            model: self.name.clone(),
+            rung: rung.name().to_owned(),
+            bundle: self.places[rung as usize].clone(),
+            sha256: bundle.bundle.digest().to_owned(),
+        })
+    }
+
+    fn opened(&self, rung: Rung) -> &Opened {
+        match (rung, &self.previous) {
+            (Rung::Previous, Some(previous)) => previous,
+            _ => &self.active,
+        }
     }
 
     /// Whether every bundle is sound, loads and passes its golden vectors.
@@ -162,12 +199,16 @@ impl Rungs {
                 text: "injected: the model is missing".to_owned(),
             });
         }
-        let opened = match (rung, &self.previous) {
-            (Rung::Previous, Some(previous)) => previous,
-            _ => &self.active,
-        };
-        let bundle = opened.as_ref().map_err(Refused::clone)?;
+        let bundle = self.opened(rung).as_ref().map_err(Refused::clone)?;
+        let subject = self.subject(rung).expect("its bundle is sound");
+        self.withheld
+            .begin_load(&subject)
+            .map_err(|record| Refused {
+                reason: StepReason::Withheld,
+                text: record.to_string(),
+            })?;
         let loaded = bundle.load(Some(stop));
+        self.withheld.end_load(&subject.sha256);
         let LoadedModel { infer, identity } = loaded.map_err(|error| refused(&error))?;
         let infer = match &self.fault {
             Some(fault) if rung == Rung::Model => Box::new(FaultyModel::new(infer, fault.clone())),
@@ -206,6 +247,13 @@ impl Rungs {
             _ => self.sound(),
         }
     }
+}
+
+fn places(config: &ModelConfig) -> [String; MODEL_RUNGS] {
+    let mut places = [const { String::new() }; MODEL_RUNGS];
+    places[Rung::Model as usize] = config.bundle.to_string();
+    places[Rung::Previous as usize] = config.previous.iter().map(ToString::to_string).collect();
+    places
 }
 
 /// What people call the model of a rung.

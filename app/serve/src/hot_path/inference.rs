@@ -50,6 +50,11 @@ impl Runner {
         Self(Instance::new(rung, model, rows, inputs))
     }
 
+    /// Whose model it is.
+    pub(crate) fn rung(&self) -> Rung {
+        self.0.rung()
+    }
+
     /// How the model is called outside.
     pub(super) fn identity(&self) -> &Arc<ModelIdentity> {
         &self.0.model().identity
@@ -115,15 +120,15 @@ impl HotPath {
         self.figures.note_served(rows, now_us);
     }
 
-    /// The keeper has taken over from a thread that is stuck in a model. Called
-    /// on the keeper's thread: it waits for nothing and allocates nothing.
-    pub fn handle_hang(&mut self) {
+    /// The keeper has taken over from a thread that is stuck in a model: that of this
+    /// rung. Called on the keeper's thread: it waits for nothing and allocates nothing.
+    pub fn handle_hang(&mut self) -> Option<Rung> {
         // The mark is that of the read, a deadline ago.
         self.handle_idle();
         self.figures.note_setup();
         let now_us = self.now_us();
         let (driver, mut telling) = self.driver();
-        driver.handle_hang(now_us, &mut telling);
+        driver.handle_hang(now_us, &mut telling)
     }
 
     /// A thread that was stuck came back with its instance.
@@ -144,6 +149,8 @@ impl HotPath {
     pub fn handle_loaded(&mut self, rung: Rung, loaded: Result<Runner, Refused>) {
         let now_us = self.now_us();
         self.figures.note_setup();
+        self.model_alert.handle_loaded(rung, loaded.as_ref().err());
+        self.has_model_news = true;
         match loaded {
             Ok(runner) => {
                 // Before the driver may have it say anything.

@@ -2,9 +2,12 @@
 //! first rejection of each reason, by the names that the outside knows.
 
 use super::Figures;
-use crate::report::{Event, ModelIdentity, Reporter, Reporting, SensorVerdict};
+use crate::report::{
+    AlertAbout, AlertReport, AlertTime, Event, ModelIdentity, Reporter, Reporting, SensorVerdict,
+};
 use hark_engine::{
-    Alert, AlertState, LadderStep, Output, REASONS, Rejection, Rung, SensorId, Sink, Stage, Verdict,
+    Alert, AlertKind, AlertState, LadderStep, Output, REASONS, Rejection, Rung, SensorId, Sink,
+    Stage, Verdict,
 };
 use hark_hal::wall_us;
 use std::collections::VecDeque;
@@ -133,6 +136,30 @@ impl Voice {
         let (state, kind) = (report.state, report.kind);
         tracing::debug!("{}: {sensor} {state}, {kind}", self.source());
         self.reporter.report(Event::Alert(report));
+    }
+
+    /// A model of the source is withheld, or none is any more.
+    pub(super) fn say_model(&self, state: AlertState, withheld: Option<(Rung, &str)>) {
+        self.reporter.alarms().note(state == AlertState::Raised);
+        let source = self.source();
+        let (rung, reason) = withheld.unzip();
+        let about = AlertAbout::Model {
+            rung: rung.map(Rung::name),
+            model: Arc::clone(self.identity(rung.unwrap_or(Rung::Model))),
+            reason: reason.map(Arc::from),
+        };
+        tracing::debug!("{source}: {}, model", state.name());
+        self.reporter.report(Event::Alert(AlertReport {
+            kind: AlertKind::Model.name(),
+            state: state.name(),
+            time: AlertTime::of_receipt(wall_us() as i64),
+            sensor: Arc::clone(source),
+            source: Arc::clone(source),
+            seq: None,
+            ts: None,
+            row: None,
+            about,
+        }));
     }
 
     fn say_step(&self, step: &LadderStep) {

@@ -27,7 +27,7 @@ pub struct AlertReport {
     /// Of the reading if that says, else of its receipt, or of the change.
     #[serde(flatten)]
     pub time: AlertTime,
-    /// The sensor's name; of a link the source's.
+    /// The sensor's name; of a link or a model the source's.
     pub sensor: Arc<str>,
     /// The source it came through.
     pub source: Arc<str>,
@@ -115,6 +115,15 @@ pub enum AlertAbout {
         /// Why it is away, as far as that is known.
         reason: Option<Arc<str>>,
     },
+    /// Of [`AlertKind::Model`].
+    Model {
+        /// The rung whose model is withheld, the best of them; none once none is.
+        rung: Option<&'static str>,
+        /// The model.
+        model: Arc<ModelIdentity>,
+        /// What it did, and what ends that.
+        reason: Option<Arc<str>>,
+    },
     /// Of any kind, whose sensor or source no configuration names any more.
     Gone {
         /// In words.
@@ -127,7 +136,7 @@ pub enum AlertAbout {
 pub struct Standing {
     /// The source's name.
     pub source: String,
-    /// The sensor's name; of a link the source's.
+    /// The sensor's name; of a link or a model the source's.
     pub sensor: String,
     /// Which kind.
     pub kind: AlertKind,

@@ -56,6 +56,8 @@ pub(super) struct Loads {
     mailbox: Arc<Mailbox>,
     /// By [`Rung`].
     loads: [Option<Load>; MODEL_RUNGS],
+    /// Threads that are stuck in its model, by [`Rung`].
+    stuck: [u32; MODEL_RUNGS],
 }
 
 impl Loader {
@@ -89,7 +91,27 @@ impl Loads {
             loader,
             mailbox: Arc::default(),
             loads: [const { None }; MODEL_RUNGS],
+            stuck: [0; MODEL_RUNGS],
         }
+    }
+
+    /// A thread is stuck in the model of `rung`. On the keeper's thread: neither waits
+    /// nor allocates.
+    pub(super) fn handle_hang(&mut self, rung: Rung) {
+        self.stuck[rung as usize] += 1;
+    }
+
+    /// Whether a thread is at hand that could take over has changed: where none is,
+    /// what the others are stuck in will have cost a reset.
+    pub(super) fn handle_relief(&self, has_relief: bool) {
+        let withheld = self.rungs.withheld();
+        if has_relief {
+            return withheld.absolve(&self.source);
+        }
+        let models = self.rungs.models().iter().map(|model| model.rung);
+        let stuck = models.filter(|rung| self.stuck[*rung as usize] > 0);
+        let subjects = stuck.filter_map(|rung| self.rungs.subject(rung));
+        withheld.suspect(&self.source, subjects.collect());
     }
 
     /// Where stuck threads leave their models.
@@ -151,7 +173,11 @@ impl Loads {
     fn read_mail(&mut self, hot_path: &mut HotPath) {
         for message in self.mailbox.take() {
             match message {
-                ThreadMessage::Late(runner) => hot_path.handle_late_return(*runner),
+                ThreadMessage::Late(runner) => {
+                    let stuck = &mut self.stuck[runner.rung() as usize];
+                    *stuck = stuck.saturating_sub(1);
+                    hot_path.handle_late_return(*runner);
+                }
                 ThreadMessage::Loaded(rung, loaded) => {
                     self.loads[rung as usize] = None;
                     hot_path.handle_loaded(rung, loaded.map(|runner| *runner));
