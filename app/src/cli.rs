@@ -3,7 +3,8 @@
 use crate::commands::{
     bench::BenchArgs, capacity::CapacityArgs, check::CheckArgs, demo::DemoArgs, doctor::DoctorArgs,
     explain::ExplainArgs, features::FeaturesArgs, generate::CompletionsArgs, generate::ManArgs,
-    replay::ReplayArgs, run::RunArgs, simulate::SimulateArgs, try_bundle::TryBundleArgs,
+    model::ModelArgs, replay::ReplayArgs, run::RunArgs, simulate::SimulateArgs,
+    try_bundle::TryBundleArgs,
 };
 use clap::{Parser, Subcommand};
 
@@ -42,6 +43,8 @@ pub enum Command {
     Features(FeaturesArgs),
     /// Say why an alert was raised: channels with their share of the score, value against normal
     Explain(ExplainArgs),
+    /// Let a model be run again that cost a reset
+    Model(ModelArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page

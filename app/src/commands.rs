@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod explain;
 pub mod features;
 pub mod generate;
+pub mod model;
 pub mod replay;
 pub mod run;
 pub mod simulate;
@@ -45,6 +46,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Simulate(args) => shutdown_on_signals().and_then(|s| simulate::run(&args, s)),
         Command::Features(args) => features::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Model(args) => model::run(&args),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),
         Command::TryBundle(args) => return try_bundle::run(&args),

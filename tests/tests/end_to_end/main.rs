@@ -44,6 +44,7 @@ mod stopping;
 mod strangers;
 mod systemd;
 mod watchdog;
+mod withheld;
 
 use std::time::Duration;
 
