@@ -185,8 +185,13 @@ impl HotPath {
     pub fn receive_recorded(&mut self, recorded_us: u64, timestamp_us: Option<i64>) -> Receipt {
         let at = Instant::now();
         self.clock.handle_recorded(at, recorded_us, timestamp_us);
-        self.voice.reporting.row = Some(self.driver.engine().counters().readings + 1);
+        let row = self.driver.engine().counters().readings + 1;
+        let is_first = self.voice.reporting.row.replace(row).is_none();
         let receipt = self.receipt(at);
+        if is_first {
+            // Its time begins with its first row, and not when it was opened.
+            self.driver.handle_pause(receipt.now.mono_us);
+        }
         // The time of a recording passes with its rows alone: what was missing before
         // this one is told before it.
         self.say_absences(receipt.now.mono_us);

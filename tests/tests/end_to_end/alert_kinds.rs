@@ -113,6 +113,25 @@ fn a_silent_sensor_and_an_unplugged_line_are_told_and_cleared() -> Result<()> {
 }
 
 #[test]
+fn a_configured_sensor_that_nobody_has_ever_heard_is_told_as_silent() -> Result<()> {
+    let broker = Mosquitto::start()?;
+    let heard = broker.subscribe("hark/v1/gateway/alert/#")?;
+    let source = format!(
+        "[[sources]]\nname = \"line\"\nkind = \"mqtt\"\ntopics = [\"presses/1\"]\n\
+         sensor = \"press-1\"\nport = {}\nsilent_after_ms = 300\n",
+        broker.port()
+    );
+    let hark = Site::at(&broker, &source)?.run()?;
+    let silent = next(&heard, "press-1", "silent", "raised")?;
+    assert!(count(&silent, "silent_ms") >= 300, "{silent}");
+    broker.publish("presses/1", r#"{"level":1,"flow":0}"#)?;
+    let cleared = next(&heard, "press-1", "silent", "cleared")?;
+    assert!(cleared["silent_ms"].is_null(), "{cleared}");
+    hark.terminate()?;
+    Ok(())
+}
+
+#[test]
 fn a_replay_names_row_and_time_of_each_alert() -> Result<()> {
     let site = Site::new("")?;
     let row = |n: u32| {

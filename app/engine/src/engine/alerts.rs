@@ -110,8 +110,16 @@ impl Engine {
         self.say_alert(Alert::Range(alert));
     }
 
-    /// The source's link was made.
+    /// The source's link was made: from now on sensors are awaited that were never
+    /// heard, if the operator has named them or an alert of theirs stands.
     pub(crate) fn handle_link_up(&mut self, now_us: u64) {
+        for (sensor, state) in self.sensors.iter_mut() {
+            let is_due = state.tenure == Tenure::Configured || state.has_alert();
+            if is_due && !state.is_heard && state.silent == AlertState::Cleared {
+                state.heard_us = now_us;
+                self.silence.await_next(sensor, state);
+            }
+        }
         let (was_raised, down_us) = self.link.handle_up(now_us);
         if was_raised {
             self.say_alert(Alert::Link {
@@ -121,9 +129,14 @@ impl Engine {
         }
     }
 
-    /// The source's link was lost, or cannot be made.
+    /// The source's link was lost, or cannot be made: it tells of itself, and of
+    /// sensors that were never heard nothing can be said.
     pub(crate) fn handle_link_down(&mut self, now_us: u64) {
         self.link.handle_down(now_us);
+        let states = self.sensors.iter_mut().map(|(_, state)| state);
+        states
+            .filter(|state| !state.is_heard)
+            .for_each(|state| state.awaited.end());
     }
 
     /// Nobody listened until now: what did not come until then is no silence.

@@ -91,6 +91,11 @@ impl SensorState {
         &self.name
     }
 
+    /// Whether an alert of its values stands.
+    pub(super) fn has_alert(&self) -> bool {
+        [self.alerts.state(), self.range.state()].contains(&AlertState::Raised)
+    }
+
     pub(super) fn restart(&mut self) {
         self.validator = Validator::new();
         self.window.reset();
@@ -238,11 +243,7 @@ impl Sensors {
 
     fn look_for_candidates(&mut self, now_us: u64, period_ms: f64) {
         let kept_us = KEPT_US_MIN.max((KEPT_PERIODS * period_ms * 1e3) as u64);
-        let rank = |state: &SensorState| {
-            let raised = AlertState::Raised;
-            let is_alerted = [state.alerts.state(), state.range.state()].contains(&raised);
-            Reverse((state.tenure, is_alerted, state.heard_us))
-        };
+        let rank = |state: &SensorState| Reverse((state.tenure, state.has_alert(), state.heard_us));
         let gives_way = |state: &SensorState| match state.tenure {
             Tenure::Newcomer => true,
             Tenure::Known => now_us.saturating_sub(state.heard_us) >= kept_us,
@@ -263,6 +264,10 @@ impl Sensors {
 
     pub(super) fn len(&self) -> usize {
         self.states.len()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (SensorId, &mut SensorState)> {
+        (0..).map(SensorId).zip(&mut self.states)
     }
 
     pub(super) fn get(&self, id: SensorId) -> &SensorState {

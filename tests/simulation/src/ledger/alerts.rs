@@ -9,11 +9,20 @@ use hark_engine::{Alert, AlertKind, AlertState, Outcome, Reading, Rejection, Sen
 #[derive(Clone, Copy, Default)]
 pub(super) struct Heard {
     at_us: Option<u64>,
+    /// Since when it is awaited that was never heard.
+    awaited_us: Option<u64>,
     pub(super) silent: AlertState,
     /// Bit 0 is the newest reading that told its range: it was beyond.
     beyond: u64,
     pub(super) range: AlertState,
     range_changed: Option<Change>,
+}
+
+impl Heard {
+    /// Since when nothing came of what is awaited.
+    fn since_us(&self) -> Option<u64> {
+        self.at_us.or(self.awaited_us)
+    }
 }
 
 /// What is known of the link.
@@ -76,6 +85,9 @@ impl Ledger<'_> {
 
     /// The link is there, or away.
     pub(crate) fn handle_link(&mut self, is_up: bool, now_us: u64) {
+        // Every sensor of the simulated gateway counts as one that the operator named.
+        let unheard = self.heard.iter_mut().filter(|heard| heard.at_us.is_none());
+        unheard.for_each(|heard| heard.awaited_us = is_up.then_some(now_us));
         if !is_up {
             self.link.down_since_us.get_or_insert(now_us);
             return;
@@ -100,7 +112,7 @@ impl Ledger<'_> {
         }
         let due = self.awaited().filter(|(_, due_us)| *due_us <= now_us);
         let mut due: Vec<usize> = due.map(|(index, _)| index).collect();
-        due.sort_by_key(|&index| (self.heard[index].at_us, index));
+        due.sort_by_key(|&index| (self.heard[index].since_us(), index));
         for index in due {
             self.heard[index].silent = AlertState::Raised;
             let sensor = self.sensors[index];
@@ -114,7 +126,7 @@ impl Ledger<'_> {
         let heard = self.heard.iter().enumerate();
         heard
             .filter(move |(_, heard)| after_us > 0 && heard.silent == AlertState::Cleared)
-            .filter_map(move |(index, heard)| Some((index, heard.at_us? + after_us)))
+            .filter_map(move |(index, heard)| Some((index, heard.since_us()? + after_us)))
     }
 
     fn link_due_us(&self) -> Option<u64> {

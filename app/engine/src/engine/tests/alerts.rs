@@ -171,6 +171,47 @@ fn a_pause_of_hark_itself_is_no_silence() {
 }
 
 #[test]
+fn a_configured_sensor_that_was_never_heard_is_silent_once_its_source_is_open() {
+    let mut engine = engine(POLICY);
+    let sensor = engine.sensor("a").unwrap();
+    engine.take_in("newcomer").unwrap();
+    engine.handle_link_up(SECOND_US);
+    say_absences(&mut engine, 6 * SECOND_US - 1);
+    assert_eq!(alerts(&mut engine), []);
+    say_absences(&mut engine, 6 * SECOND_US);
+    let silent = |state, silent_us| Alert::Silent {
+        sensor,
+        state,
+        silent_us,
+    };
+    assert_eq!(alerts(&mut engine), [silent(Raised, Some(5 * SECOND_US))]);
+    engine.handle_link_up(9 * SECOND_US);
+    say_absences(&mut engine, 99 * SECOND_US);
+    assert_eq!(alerts(&mut engine), [], "told once, and nobody else");
+    engine.hear(sensor, 100 * SECOND_US);
+    assert_eq!(alerts(&mut engine), [silent(Cleared, None)]);
+}
+
+#[test]
+fn while_the_link_is_away_a_sensor_that_was_never_heard_is_not_silent() {
+    let mut engine = engine(AlertPolicy {
+        link_down_us: 0,
+        ..POLICY
+    });
+    engine.sensor("a").unwrap();
+    engine.handle_link_down(0);
+    say_absences(&mut engine, 60 * SECOND_US);
+    engine.handle_link_up(60 * SECOND_US);
+    engine.handle_link_down(64 * SECOND_US);
+    say_absences(&mut engine, 90 * SECOND_US);
+    engine.handle_link_up(91 * SECOND_US);
+    say_absences(&mut engine, 96 * SECOND_US - 1);
+    assert_eq!(said(&mut engine), []);
+    say_absences(&mut engine, 96 * SECOND_US);
+    assert_eq!(said(&mut engine), [(Silent, Raised)]);
+}
+
+#[test]
 fn a_link_is_told_that_stays_away_for_too_long() {
     let mut engine = engine(POLICY);
     engine.handle_link_up(0);
