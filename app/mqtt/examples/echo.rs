@@ -36,10 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..ClientSettings::new(settings)
     })?;
     let (host, port) = address.rsplit_once(':').ok_or("the address has no port")?;
-    let address = Address {
-        host: host.to_owned(),
-        port: port.parse()?,
-    };
+    let address = Address::plain(host, port.parse()?);
     echo(Endpoint::new(client, address))
 }
 

@@ -23,7 +23,7 @@ const WAIT_MAX: Duration = Duration::from_secs(3600);
 /// # use std::time::Duration;
 /// # use hark_mqtt::{Address, Client, ClientEvent, ClientSettings, Endpoint};
 /// # fn serve(settings: ClientSettings) -> Result<(), Box<dyn std::error::Error>> {
-/// let address = Address { host: "127.0.0.1".into(), port: 1883 };
+/// let address = Address::plain("127.0.0.1", 1883);
 /// let mut endpoint = Endpoint::new(Client::new(settings)?, address);
 /// loop {
 ///     endpoint.wait(None, Duration::from_secs(1));
@@ -74,7 +74,9 @@ impl Endpoint {
     /// and again.
     pub fn wait(&mut self, waker: Option<&Waker>, timeout: Duration) {
         self.flush();
-        let has_more = self.transport.as_ref().is_some_and(Transport::has_more);
+        // What there is no space for does not count: waiting for it would be a spin.
+        let has_more =
+            self.transport.as_ref().is_some_and(Transport::has_more) && !self.client.is_read_full();
         if has_more || self.client.has_more() {
             return;
         }
@@ -137,6 +139,10 @@ impl Endpoint {
         let Some(transport) = &mut self.transport else {
             return true;
         };
+        if let Err(error) = transport.flush() {
+            self.lose(Down::Broken(error.to_string()));
+            return true;
+        }
         while !self.client.output().is_empty() {
             match transport.write(self.client.output()) {
                 Ok(None) => return false,
@@ -194,7 +200,15 @@ impl Endpoint {
     }
 
     fn lose(&mut self, why: Down) {
-        self.transport = None;
+        let lost = self.transport.take();
+        let hint = lost.map_or("", |transport| transport.hint_of_silence());
+        let why = match why {
+            why @ (Down::Closed | Down::Broken(_)) if self.client.received() == 0 => {
+                let how = why.to_string();
+                Down::Unanswered { how, hint }
+            }
+            why => why,
+        };
         self.client.handle_lost(why);
     }
 
@@ -203,7 +217,8 @@ impl Endpoint {
         if let Some(transport) = &self.transport {
             let mut wanted = PollFlags::empty();
             wanted.set(PollFlags::IN, !self.client.is_read_full());
-            wanted.set(PollFlags::OUT, !self.client.output().is_empty());
+            let has_output = !self.client.output().is_empty() || transport.wants_write();
+            wanted.set(PollFlags::OUT, has_output);
             return Some(PollFd::from_borrowed_fd(transport.as_fd(), wanted));
         }
         let connector = self.connector.as_ref()?;

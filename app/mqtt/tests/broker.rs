@@ -22,7 +22,7 @@ fn open(broker: &Mosquitto, settings: ClientSettings) -> Endpoint {
     // The name has two addresses on many machines, and the broker only one.
     let host = "localhost".to_owned();
     let port = broker.port();
-    Endpoint::new(Client::new(settings).unwrap(), Address { host, port })
+    Endpoint::new(Client::new(settings).unwrap(), Address::plain(host, port))
 }
 
 /// Drives the connection until so many things were told.

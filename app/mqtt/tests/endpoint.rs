@@ -23,7 +23,7 @@ const TURN: Duration = Duration::from_millis(100);
 fn endpoint(port: u16, settings: ClientSettings) -> Endpoint {
     // The name has two addresses on many machines, and the broker only one.
     let host = "localhost".to_owned();
-    Endpoint::new(Client::new(settings).unwrap(), Address { host, port })
+    Endpoint::new(Client::new(settings).unwrap(), Address::plain(host, port))
 }
 
 fn named(protocol: Protocol, client_id: &str) -> ClientSettings {

@@ -114,10 +114,7 @@ impl Broker {
 
     /// This client at this broker.
     pub fn endpoint(&self, client: Client) -> Endpoint {
-        let address = Address {
-            host: self.address.host.clone(),
-            port: self.address.port,
-        };
+        let address = Address::plain(&self.address.host, self.address.port);
         Endpoint::new(client, address)
     }
 }

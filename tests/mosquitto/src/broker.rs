@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
-use crate::{Subscription, terminate, wait_until};
+use crate::{Issued, Subscription, terminate, wait_until};
 
 /// Starting takes some 20 ms; the rest is for a machine busy with other builds.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -45,8 +45,23 @@ pub struct Settings<'a> {
     pub persistence: Persistence,
     /// The only name and password that it takes.
     pub login: Option<(&'a str, &'a str)>,
+    /// Takes nothing but TLS.
+    pub tls: Option<Tls<'a>>,
     /// More lines for its configuration.
     pub lines: &'a str,
+}
+
+/// How a broker speaks TLS, with files that it reads at each start.
+#[derive(Clone, Copy, Debug)]
+pub struct Tls<'a> {
+    /// Its own certificate, and the key.
+    pub own: &'a Issued,
+    /// The authorities that the test's own clients trust in, and the broker, too,
+    /// if it wants certificates.
+    pub ca_file: &'a Path,
+    /// Whether it wants a certificate of each client: then what the test's own
+    /// clients show.
+    pub client: Option<&'a Issued>,
 }
 
 /// A running, or stopped, broker; killed when dropped.
@@ -55,6 +70,43 @@ pub struct Mosquitto {
     child: Option<Child>,
     port: u16,
     home: TempDir,
+    /// What the test's own clients are to say.
+    client_args: Vec<String>,
+}
+
+impl Tls<'_> {
+    fn lines(&self) -> String {
+        let own = format!(
+            "certfile {}\nkeyfile {}\n",
+            self.own.certificate.display(),
+            self.own.key.display()
+        );
+        match self.client {
+            None => own,
+            Some(_) => format!(
+                "{own}cafile {}\nrequire_certificate true\n",
+                self.ca_file.display()
+            ),
+        }
+    }
+}
+
+fn client_args(settings: &Settings) -> Vec<String> {
+    let mut args = Vec::new();
+    if let Some((user, password)) = settings.login {
+        args.extend(["-u", user, "-P", password].map(str::to_owned));
+    }
+    if let Some(tls) = &settings.tls {
+        let mut add = |option: &str, path: &Path| {
+            args.extend([option.to_owned(), path.display().to_string()]);
+        };
+        add("--cafile", tls.ca_file);
+        if let Some(client) = tls.client {
+            add("--cert", &client.certificate);
+            add("--key", &client.key);
+        }
+    }
+    args
 }
 
 impl Mosquitto {
@@ -106,6 +158,7 @@ impl Mosquitto {
                 child: None,
                 port: free_port()?,
                 home: tempfile::tempdir().context("making a folder for the broker")?,
+                client_args: client_args(settings),
             };
             broker.configure(settings)?;
             match broker.restart_on_same_port() {
@@ -253,6 +306,7 @@ impl Mosquitto {
         let mut client = Command::new(program);
         client
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string()])
+            .args(&self.client_args)
             .stdin(Stdio::null());
         client
     }
@@ -273,10 +327,11 @@ impl Mosquitto {
                 format!("allow_anonymous false\npassword_file {home}/{PASSWORDS}")
             }
         };
+        let tls = settings.tls.map_or(String::new(), |tls| tls.lines());
         // As root mosquitto would become a user who may not enter the folder;
         // any other user it ignores the line for.
         let text = format!(
-            "listener {} 127.0.0.1\nuser root\nlog_dest stderr\n{login}\n{persistence}\n{}\n",
+            "listener {} 127.0.0.1\nuser root\nlog_dest stderr\n{login}\n{persistence}\n{tls}{}\n",
             self.port, settings.lines
         );
         fs::write(self.configuration(), text).context("writing the broker's configuration")

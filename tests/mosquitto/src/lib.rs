@@ -7,9 +7,11 @@
 //! proved.
 
 mod broker;
+mod certificates;
 mod process;
 mod subscription;
 
-pub use broker::{Mosquitto, Persistence, Settings};
+pub use broker::{Mosquitto, Persistence, Settings, Tls};
+pub use certificates::{Authority, Issued, Subject};
 pub use process::{send_signal, terminate, wait_until};
 pub use subscription::{Message, Subscription};

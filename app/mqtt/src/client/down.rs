@@ -42,6 +42,14 @@ pub enum Down {
     /// It broke: the system's words.
     #[error("{0}")]
     Broken(String),
+    /// It was closed, or broke, before the broker said anything.
+    #[error("{how} before the CONNECT was answered{hint}")]
+    Unanswered {
+        /// What became of it.
+        how: String,
+        /// What may be the matter.
+        hint: &'static str,
+    },
     /// The broker refused it, ended it, or broke the protocol.
     #[error(transparent)]
     Protocol(#[from] SessionError),

@@ -315,7 +315,7 @@ fn measure_mqtt(load: &Load, broker: Option<&(String, u16)>) -> anyhow::Result<M
             ..ClientSettings::new(settings)
         })?;
         let host = host.clone();
-        let mut made = Endpoint::new(client, Address { host, port });
+        let mut made = Endpoint::new(client, Address::plain(host, port));
         let until = Instant::now() + Duration::from_secs(5);
         let mut lost = None;
         while !made.client().is_up() {
