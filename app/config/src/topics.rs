@@ -25,9 +25,15 @@ pub fn check_level(name: &str) -> Result<(), String> {
     }
 }
 
+/// What begins a subscription whose messages the broker shares out among the
+/// clients of one group (MQTT 5.0, section 4.8.2). No message's topic begins so.
+const SHARE: &str = "$share/";
+
 /// A subscription that captures levels of the topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPattern {
+    /// The group of a shared subscription.
+    group: Option<String>,
     levels: Vec<Level>,
 }
 
@@ -50,6 +56,13 @@ impl TopicPattern {
         if text.is_empty() || text.len() > TOPIC_BYTES_MAX {
             return Err(format!("must be 1 to {TOPIC_BYTES_MAX} bytes long"));
         }
+        let (group, text) = match text.strip_prefix(SHARE) {
+            None => (None, text),
+            Some(shared) => {
+                let (group, text) = parse_group(shared)?;
+                (Some(group.to_owned()), text)
+            }
+        };
         let levels = text
             .split('/')
             .map(Level::parse)
@@ -57,7 +70,7 @@ impl TopicPattern {
         if levels[..levels.len() - 1].contains(&Level::Rest) {
             return Err("`#` must be the last level".to_owned());
         }
-        let pattern = Self { levels };
+        let pattern = Self { group, levels };
         let names: Vec<&str> = pattern.names().collect();
         match names
             .iter()
@@ -72,7 +85,11 @@ impl TopicPattern {
     /// The filter to subscribe to, `sensors/+`.
     pub fn filter(&self) -> String {
         let levels: Vec<&str> = self.levels.iter().map(Level::filter).collect();
-        levels.join("/")
+        let levels = levels.join("/");
+        match &self.group {
+            Some(group) => format!("{SHARE}{group}/{levels}"),
+            None => levels,
+        }
     }
 
     /// The names of the captured levels.
@@ -114,6 +131,9 @@ impl TopicPattern {
 
 impl fmt::Display for TopicPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(group) = &self.group {
+            write!(f, "{SHARE}{group}/")?;
+        }
         for (i, level) in self.levels.iter().enumerate() {
             let slash = if i == 0 { "" } else { "/" };
             match level {
@@ -153,6 +173,19 @@ impl Level {
             Self::Rest => "#",
         }
     }
+}
+
+/// The group, and the pattern after it.
+fn parse_group(shared: &str) -> Result<(&str, &str), String> {
+    let (group, pattern) = shared
+        .split_once('/')
+        .filter(|(_, pattern)| !pattern.is_empty())
+        .ok_or("after `$share/` a group and a topic, such as \"$share/harks/plant/{sensor}\"")?;
+    if group.is_empty() || group.contains(['+', '#', '{', '}']) || group.contains(char::is_control)
+    {
+        return Err(format!("{group:?} is no group for `$share`: it is a name"));
+    }
+    Ok((group, pattern))
 }
 
 fn parse_name(name: &str) -> Result<String, String> {
@@ -277,6 +310,30 @@ mod tests {
         check_sensor("sensors/{sensor}", "{sensor}", "Sensors/a", None);
         check_sensor("{top}/{sensor}", "{sensor}", "$SYS/uptime", None);
         check_sensor("#", "all", "$SYS/uptime", None);
+    }
+
+    #[test]
+    fn a_shared_subscription_is_of_the_topics_behind_its_group() {
+        let pattern = "$share/harks/plant/{sensor}";
+        check_sensor(pattern, "{sensor}", "plant/p1", Some("p1"));
+        check_sensor(pattern, "{sensor}", "plant/p1/x", None);
+        check_sensor(pattern, "{sensor}", "$share/harks/plant/p1", None);
+        check_sensor("$share/harks/#", "all", "a/b", Some("all"));
+        check_sensor("$share/harks/#", "all", "$SYS/uptime", None);
+        let pattern = TopicPattern::parse(pattern).unwrap();
+        assert_eq!(pattern.filter(), "$share/harks/plant/+");
+        assert_eq!(pattern.to_string(), "$share/harks/plant/{sensor}");
+        for wrong in [
+            "$share/",
+            "$share/g",
+            "$share/g/",
+            "$share//a",
+            "$share/+/a",
+            "$share/{g}/a",
+        ] {
+            let said = TopicPattern::parse(wrong).unwrap_err();
+            assert!(said.contains("$share"), "{wrong}: {said}");
+        }
     }
 
     #[test]
