@@ -23,6 +23,7 @@ mod realtime;
 mod serial;
 mod service;
 mod settings;
+mod tcp;
 mod usage;
 mod watchdog;
 
@@ -44,5 +45,6 @@ pub use realtime::{
 pub use serial::{Received, SerialError, SerialLine, WRITE_TIMEOUT};
 pub use service::ServiceManager;
 pub use settings::{DataBits, Parity, Rs485, SerialSettings, StopBits};
+pub use tcp::TcpLine;
 pub use usage::{cpu_time, peak_rss_bytes, thread_cpu_time};
 pub use watchdog::{Watchdog, WatchdogError, watchdogs};
