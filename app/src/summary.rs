@@ -111,6 +111,8 @@ pub struct SourceSummary {
     pub connects: u64,
     /// Times that the link was lost.
     pub link_losses: u64,
+    /// What else went wrong on the link, by its name, such as Modbus time-outs.
+    pub link_faults: BTreeMap<&'static str, u64>,
     /// The first rejection of each reason, for the operator.
     pub examples: BTreeMap<&'static str, String>,
 }
@@ -251,6 +253,7 @@ impl SourceSummary {
             ),
             connects: result.connects,
             link_losses: result.link_losses,
+            link_faults: result.link_faults.iter().copied().collect(),
             examples: result.examples.iter().cloned().collect(),
         }
     }
@@ -312,6 +315,9 @@ impl fmt::Display for Summary {
                 source.rung,
                 source.load.factor,
             )?;
+            for (fault, count) in &source.link_faults {
+                writeln!(f, "           {count} on its link: {fault}")?;
+            }
             for (reason, example) in &source.examples {
                 writeln!(f, "           {reason}, for example {example}")?;
             }

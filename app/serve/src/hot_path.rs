@@ -241,6 +241,18 @@ impl HotPath {
         Ok(id)
     }
 
+    /// As [`HotPath::sensor`], for one that this source asks: if it never answers it
+    /// is silent, too.
+    ///
+    /// # Errors
+    /// As [`HotPath::sensor`].
+    pub fn awaited_sensor(&mut self, name: &str) -> Result<SensorId, Rejection> {
+        let sensor = self.sensor(name)?;
+        let now_us = self.clock.us_at(Instant::now());
+        self.driver.handle_awaited(sensor, now_us);
+        Ok(sensor)
+    }
+
     /// The sensor called `name`, if it has a place.
     pub fn find(&self, name: &str) -> Option<SensorId> {
         self.driver.engine().find(name)
@@ -451,6 +463,25 @@ impl HotPath {
             .report(Event::LinkDown { source, reason });
     }
 
+    /// Something went wrong on the link that cost no connection: counted by `fault`,
+    /// `count` times. What is new of it is told by [`HotPath::tell_fault`].
+    pub fn note_fault(&mut self, fault: &'static str, count: u64) {
+        self.figures.note_fault(fault, count);
+    }
+
+    /// Tells what went wrong with `sensor`, and what to do about it.
+    pub fn tell_fault(&mut self, sensor: SensorId, fault: &'static str, detail: String) {
+        let source = Arc::clone(self.source());
+        let sensor = Arc::clone(self.voice.name(sensor));
+        tracing::warn!(peer = %source, "{source}: {sensor}: {detail}");
+        self.voice.reporter.report(Event::LinkFault {
+            source,
+            sensor,
+            fault,
+            detail,
+        });
+    }
+
     /// Whether windows wait for a model.
     pub fn has_waiting(&self) -> bool {
         self.driver.engine().pending_len() > 0
@@ -491,6 +522,7 @@ impl HotPath {
             connects: figures.connects,
             link_losses: figures.link_losses,
             allocations_per_reading: figures.allocations_per_reading(),
+            link_faults: figures.link_faults,
             latency_ns: figures.latency_ns,
             inference_ns: figures.inference_ns,
             stages: figures.stages.finish(),

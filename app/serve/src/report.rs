@@ -96,6 +96,18 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Something went wrong on a source's link that cost a reading of this sensor,
+    /// or made it late; told once until the sensor has done well for long.
+    LinkFault {
+        /// The source.
+        source: Arc<str>,
+        /// The sensor.
+        sensor: Arc<str>,
+        /// What: `timeout`, `crc`, `exception_2` and so on.
+        fault: &'static str,
+        /// What it means, and what to write.
+        detail: String,
+    },
     /// The first rejection of this reason from this source.
     Rejecting {
         /// The source.

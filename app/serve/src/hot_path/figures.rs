@@ -36,6 +36,8 @@ pub(super) struct Figures {
     allocations: Allocations,
     pub(super) connects: u64,
     pub(super) link_losses: u64,
+    /// By their names, those that there were.
+    pub(super) link_faults: Vec<(&'static str, u64)>,
 }
 
 /// Allocations of the serving thread, the model runtime's left out, since its first
@@ -60,6 +62,8 @@ pub struct SourceResult {
     pub connects: u64,
     /// Times that the link was lost.
     pub link_losses: u64,
+    /// What else went wrong on it, by its name.
+    pub link_faults: Vec<(&'static str, u64)>,
     /// From read to verdict, nanoseconds.
     pub latency_ns: Histogram<u64>,
     /// Of the model alone, nanoseconds.
@@ -93,6 +97,16 @@ impl Figures {
             allocations: Allocations::default(),
             connects: 0,
             link_losses: 0,
+            link_faults: Vec::new(),
+        }
+    }
+
+    /// Something went wrong on the link, `count` times.
+    pub(super) fn note_fault(&mut self, fault: &'static str, count: u64) {
+        let mut faults = self.link_faults.iter_mut();
+        match faults.find(|(name, _)| *name == fault) {
+            Some((_, counted)) => *counted += count,
+            None => self.link_faults.push((fault, count)),
         }
     }
 
