@@ -131,12 +131,6 @@ impl<M> Driver<M> {
         self.engine.sensor(name)
     }
 
-    /// Something is awaited from `sensor` from now on: it is silent if nothing comes,
-    /// although it was never heard.
-    pub fn handle_awaited(&mut self, sensor: SensorId, now_us: u64) {
-        self.engine.handle_awaited(sensor, now_us);
-    }
-
     /// Takes in a sensor that [`Engine::find`] does not find, for its first
     /// `reading`, which is then to be handed in. Only a valid reading takes a place,
     /// if need be that of the sensor which has been silent for longest; one out of

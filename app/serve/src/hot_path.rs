@@ -241,18 +241,6 @@ impl HotPath {
         Ok(id)
     }
 
-    /// As [`HotPath::sensor`], for one that this source asks: if it never answers it
-    /// is silent, too.
-    ///
-    /// # Errors
-    /// As [`HotPath::sensor`].
-    pub fn awaited_sensor(&mut self, name: &str) -> Result<SensorId, Rejection> {
-        let sensor = self.sensor(name)?;
-        let now_us = self.clock.us_at(Instant::now());
-        self.driver.handle_awaited(sensor, now_us);
-        Ok(sensor)
-    }
-
     /// The sensor called `name`, if it has a place.
     pub fn find(&self, name: &str) -> Option<SensorId> {
         self.driver.engine().find(name)

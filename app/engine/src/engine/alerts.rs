@@ -139,11 +139,6 @@ impl Engine {
             .for_each(|state| state.awaited.end());
     }
 
-    /// Something is awaited from `sensor` from now on, although it was never heard.
-    pub(crate) fn handle_awaited(&mut self, sensor: SensorId, now_us: u64) {
-        self.silence.hear(sensor, now_us);
-    }
-
     /// Nobody listened until now: what did not come until then is no silence.
     pub(crate) fn handle_pause(&mut self, now_us: u64) {
         self.silence.handle_pause(now_us);
