@@ -3,7 +3,8 @@
 
 use super::Figures;
 use crate::report::{
-    AlertAbout, AlertReport, AlertTime, Event, ModelIdentity, Reporter, Reporting, SensorVerdict,
+    AlertAbout, AlertId, AlertReport, AlertTime, Event, ModelIdentity, Reporter, Reporting,
+    SensorVerdict,
 };
 use hark_engine::{
     Alert, AlertKind, AlertState, LadderStep, Output, REASONS, Rejection, Rung, SensorId, Sink,
@@ -149,7 +150,8 @@ impl Voice {
             reason: reason.map(Arc::from),
         };
         tracing::debug!("{source}: {}, model", state.name());
-        self.reporter.report(Event::Alert(AlertReport {
+        let report = AlertReport {
+            id: AlertId::default(),
             kind: AlertKind::Model.name(),
             state: state.name(),
             time: AlertTime::of_receipt(wall_us() as i64),
@@ -159,7 +161,8 @@ impl Voice {
             ts: None,
             row: None,
             about,
-        }));
+        };
+        self.reporter.report(Event::Alert(report.identified()));
     }
 
     fn say_step(&self, step: &LadderStep) {
