@@ -27,6 +27,17 @@ use crate::onnx;
 use chain::Link;
 use operation::Operation;
 
+/// What a chain may be made of.
+pub(crate) const OPERATORS: [&str; 7] = [
+    "Add",
+    "DequantizeLinear",
+    "Gemm",
+    "Identity",
+    "MatMul",
+    "QuantizeLinear",
+    "Relu",
+];
+
 /// Weights of one model, padding included: 16 MiB in float32. A chain of more is no
 /// work for a gateway's CPU within a deadline.
 const WEIGHTS_MAX: usize = 4 << 20;

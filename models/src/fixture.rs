@@ -74,6 +74,17 @@ impl Onnx {
         });
     }
 
+    /// Constants in half precision, by their bits.
+    pub(crate) fn halves(&mut self, name: &str, dims: &[i64], bits: &[u16]) {
+        self.0.initializer.push(pb::TensorProto {
+            name: name.to_owned(),
+            dims: dims.to_vec(),
+            data_type: DataType::Float16 as i32,
+            raw_data: bits.iter().flat_map(|bits| bits.to_le_bytes()).collect(),
+            ..Default::default()
+        });
+    }
+
     pub(crate) fn ints(&mut self, name: &str, data_type: DataType, dims: &[i64], values: &[i32]) {
         self.0.initializer.push(pb::TensorProto {
             name: name.to_owned(),

@@ -14,7 +14,9 @@ pub const TENSOR_BYTES_MAX: usize = 64 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LoadError {
     /// The model uses operators that the runtime does not have.
-    #[error("operators that this runtime does not have: {0}")]
+    #[error(
+        "operators that this runtime does not have: {0}; `hark model operators` lists what there is"
+    )]
     UnsupportedOps(String),
     /// The model does not have exactly one input and one output.
     #[error("{inputs} inputs and {outputs} outputs, expected one of each")]
@@ -67,6 +69,17 @@ pub enum LoadError {
         name: String,
         /// The bytes of it and those before it.
         bytes: usize,
+    },
+    /// Weights are in another file, which the manifest's digests would not cover.
+    #[error(
+        "weights {name:?} are in another file, {file:?}: export with external_data=False, or put \
+         them into the model with onnx.save(onnx.load(\"model.onnx\"), \"whole.onnx\")"
+    )]
+    External {
+        /// The tensor.
+        name: String,
+        /// Where the model says that it is.
+        file: String,
     },
     /// The model answers by chance.
     #[error(

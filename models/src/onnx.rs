@@ -5,8 +5,11 @@
 //! here by their names. What only shows while a runtime works (a small file can
 //! ask for any amount of memory) is for whoever tries a load in another process.
 
+mod half;
+
 use std::collections::BTreeSet;
 
+use tract_onnx::pb::tensor_proto::DataLocation;
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 use tract_onnx::prelude::Framework;
 
@@ -23,7 +26,7 @@ pub const CONSTANTS_BYTES_MAX: usize = TENSOR_BYTES_MAX;
 const DEPTH_MAX: usize = 8;
 
 /// Operators that answer by chance: no golden vector could hold them.
-const RANDOM: [&str; 6] = [
+pub(crate) const RANDOM: [&str; 6] = [
     "Bernoulli",
     "Multinomial",
     "RandomNormal",
@@ -37,7 +40,7 @@ const RANDOM: [&str; 6] = [
 /// # Errors
 /// [`LoadError`], for every content: this never panics.
 pub(crate) fn read(mut bytes: &[u8]) -> Result<ModelProto, LoadError> {
-    let model = tract_onnx::onnx()
+    let mut model = tract_onnx::onnx()
         .proto_model_for_read(&mut bytes)
         .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
     let mut found = Found::default();
@@ -48,6 +51,7 @@ pub(crate) fn read(mut bytes: &[u8]) -> Result<ModelProto, LoadError> {
         found.nodes(&function.node, 1)?;
     }
     if found.random.is_empty() {
+        model.graph.iter_mut().for_each(half::widen);
         return Ok(model);
     }
     let names: Vec<&str> = found.random.into_iter().collect();
@@ -98,6 +102,15 @@ impl Found {
     }
 
     fn constant(&mut self, tensor: &TensorProto) -> Result<(), LoadError> {
+        let is_external = tensor.data_location == Some(DataLocation::External as i32);
+        if is_external || !tensor.external_data.is_empty() {
+            let mut entries = tensor.external_data.iter();
+            let location = entries.find(|entry| entry.key == "location");
+            return Err(LoadError::External {
+                name: tensor.name.clone(),
+                file: location.map_or_else(String::new, |entry| entry.value.clone()),
+            });
+        }
         let elements = tensor.dims.iter().try_fold(1_usize, |product, dim| {
             Some(product.saturating_mul(usize::try_from(*dim).ok()?))
         });

@@ -10,11 +10,11 @@ use std::path::PathBuf;
 
 use crate::bundle::Reason;
 use crate::classical::{self, ClassicalModel};
-use crate::dense::DenseModel;
+use crate::dense::{self, DenseModel};
 use crate::infer::Infer;
 use crate::load::LoadError;
 use crate::manifest::{Model, Precision, Variant};
-use crate::tract::TractModel;
+use crate::tract::{self, TractModel};
 
 /// What a board has for runtimes that are not compiled in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,6 +94,16 @@ impl Runtimes {
         };
         Ok(runtime.load(&file, &self.board)?)
     }
+}
+
+/// The ONNX operators that run here, by the backend that runs them, quickest first.
+pub fn operators() -> Vec<(&'static str, Vec<String>)> {
+    let names = |names: &mut dyn Iterator<Item = &'static str>| names.map(String::from).collect();
+    vec![
+        ("dense", names(&mut dense::OPERATORS.into_iter())),
+        ("classical", names(&mut classical::operator_names())),
+        ("tract", tract::operator_names()),
+    ]
 }
 
 /// [`DenseModel`]; compiled in.

@@ -34,6 +34,15 @@ const CHUNK: usize = 8;
 /// size: other kernels may sum in another order.
 const ROW_TOLERANCE: f32 = 1e-6;
 
+/// The operators that tract reads, those left out that answer by chance.
+pub(crate) fn operator_names() -> Vec<String> {
+    let known = tract_onnx::onnx().op_register.0;
+    let is_fit = |name: &String| !onnx::RANDOM.contains(&name.as_str());
+    let mut names: Vec<String> = known.into_keys().filter(is_fit).collect();
+    names.sort_unstable();
+    names
+}
+
 /// An ONNX model as plans of tract's.
 ///
 /// It may be moved to another thread, where its first run allocates the kernels'

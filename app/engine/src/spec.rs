@@ -109,6 +109,10 @@ pub enum ScoreSpec {
     Output {
         /// Index of the output.
         index: usize,
+        /// Whether it is the less the odder a window is, as the scores of
+        /// scikit-learn's outlier detectors are: `score = −y`.
+        #[serde(default)]
+        negate: bool,
     },
 }
 
@@ -222,7 +226,7 @@ impl ScoreSpec {
     pub fn outputs_min(&self, features: usize) -> usize {
         match self {
             Self::ReconstructionMse { .. } => features,
-            Self::Output { index } => index + 1,
+            Self::Output { index, .. } => index + 1,
         }
     }
 }
@@ -233,7 +237,10 @@ impl VerdictSpec {
         require(
             is_positive(self.threshold.into()),
             "verdict.threshold",
-            || format!("{} is not a score above 0", self.threshold),
+            || {
+                let hint = "where low scores are the odd ones, set `negate` in [pipeline.score]";
+                format!("{} is not a score above 0; {hint}", self.threshold)
+            },
         )?;
         require((1..=HISTORY_MAX).contains(&n), "verdict.n", || {
             format!("{n} is outside 1 to {HISTORY_MAX}")

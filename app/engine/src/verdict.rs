@@ -195,7 +195,7 @@ impl AlertHistory {
 pub(crate) enum Score {
     ReconstructionMse,
     ScaledReconstructionMse { gain: Vec<f32> },
-    Output { index: usize },
+    Output { index: usize, sign: f32 },
 }
 
 impl Score {
@@ -207,7 +207,10 @@ impl Score {
             ScoreSpec::ReconstructionMse { residual_scale } => Self::ScaledReconstructionMse {
                 gain: residual_scale.iter().map(|s| 1.0 / s).collect(),
             },
-            ScoreSpec::Output { index } => Self::Output { index: *index },
+            ScoreSpec::Output { index, negate } => Self::Output {
+                index: *index,
+                sign: if *negate { -1.0 } else { 1.0 },
+            },
         }
     }
 
@@ -230,8 +233,8 @@ impl Score {
     /// The score of one window; `features` and `outputs` as the model had them.
     /// Too few outputs give NaN, which the engine takes for a fault.
     pub(crate) fn of(&self, features: &[f32], outputs: &[f32]) -> f32 {
-        if let Self::Output { index } = self {
-            return outputs.get(*index).copied().unwrap_or(f32::NAN);
+        if let Self::Output { index, sign } = self {
+            return outputs.get(*index).map_or(f32::NAN, |output| sign * output);
         }
         if outputs.len() != features.len() {
             return f32::NAN;
@@ -342,7 +345,9 @@ mod tests {
             residual_scale: vec![0.5, 2.0],
         };
         check_score(&scaled, &[1.0, 2.0], &[2.0, 4.0], 2.5);
-        check_score(&ScoreSpec::Output { index: 1 }, &[9.0], &[0.1, 0.9], 0.9);
+        let output = |negate| ScoreSpec::Output { index: 1, negate };
+        check_score(&output(false), &[9.0], &[0.1, 0.9], 0.9);
+        check_score(&output(true), &[9.0], &[0.1, -0.9], 0.9);
     }
 
     #[test]
@@ -352,9 +357,12 @@ mod tests {
         };
         assert!(Score::new(&plain).of(&[1.0, 2.0], &[1.0]).is_nan());
         assert!(
-            Score::new(&ScoreSpec::Output { index: 3 })
-                .of(&[1.0], &[1.0])
-                .is_nan()
+            Score::new(&ScoreSpec::Output {
+                index: 3,
+                negate: false
+            })
+            .of(&[1.0], &[1.0])
+            .is_nan()
         );
     }
 }

@@ -5,6 +5,7 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use hark_config::Config;
 use hark_serve::withheld::{release, withheld_in};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Arguments of `hark model`.
@@ -18,6 +19,8 @@ pub struct ModelArgs {
 enum ModelCommand {
     /// Let models that cost a reset be run again, though their files are the same
     Retry(RetryArgs),
+    /// List the ONNX operators that run here, by backend
+    Operators(OperatorsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -30,13 +33,26 @@ struct RetryArgs {
     config: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct OperatorsArgs {
+    /// Print them as JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// If the configuration is wrong, the model is not withheld, or its record cannot
 /// be removed.
 pub fn run(args: &ModelArgs) -> anyhow::Result<()> {
-    let ModelCommand::Retry(args) = &args.command;
+    match &args.command {
+        ModelCommand::Retry(args) => retry(args),
+        ModelCommand::Operators(args) => list_operators(args),
+    }
+}
+
+fn retry(args: &RetryArgs) -> anyhow::Result<()> {
     let config = Config::load(args.config.as_deref(), std::env::vars_os())?;
     let data_dir = &config.device.data_dir;
     let mut records = withheld_in(data_dir)?;
@@ -73,4 +89,36 @@ pub fn run(args: &ModelArgs) -> anyhow::Result<()> {
         ));
     }
     to_stdout(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))
+}
+
+/// The width of the lists.
+const COLUMNS: usize = 100;
+
+fn list_operators(args: &OperatorsArgs) -> anyhow::Result<()> {
+    let backends = hark_models::runtime::operators();
+    if args.json {
+        let by_backend: BTreeMap<_, _> = backends.into_iter().collect();
+        let text = serde_json::to_string_pretty(&by_backend)?;
+        return to_stdout(|out| writeln!(out, "{text}"));
+    }
+    to_stdout(|out| {
+        for (backend, operators) in &backends {
+            writeln!(out, "{backend}:")?;
+            let mut line = String::from(" ");
+            for operator in operators {
+                if line.len() + 1 + operator.len() > COLUMNS {
+                    writeln!(out, "{line}")?;
+                    line = String::from(" ");
+                }
+                line.push(' ');
+                line.push_str(operator);
+            }
+            writeln!(out, "{line}")?;
+        }
+        writeln!(
+            out,
+            "An operator that is not there is often avoided at export: with a lower opset, with the\n\
+             learner's scores as the only output, or with post-processing left to [pipeline.score]."
+        )
+    })
 }

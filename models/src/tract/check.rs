@@ -14,7 +14,12 @@ pub(super) fn check_ops(model: &InferenceModel) -> Result<(), LoadError> {
         .nodes()
         .iter()
         .filter(|node| node.op_is::<UnimplementedOp>())
-        .map(|node| node.op.name().into_owned())
+        .map(|node| {
+            let name = node.op.name();
+            let own = name.strip_prefix("Unimplemented(");
+            let own = own.and_then(|name| name.strip_suffix(')'));
+            own.unwrap_or(&name).to_owned()
+        })
         .collect();
     if missing.is_empty() {
         return Ok(());

@@ -111,7 +111,10 @@ fn draw_spec(rng: &mut ChaCha8Rng) -> PipelineSpec {
             let residual_scale = vec![];
             ScoreSpec::ReconstructionMse { residual_scale }
         } else {
-            ScoreSpec::Output { index: 0 }
+            ScoreSpec::Output {
+                index: 0,
+                negate: false,
+            }
         },
         verdict: VerdictSpec {
             threshold: 1.0,

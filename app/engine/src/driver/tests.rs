@@ -56,7 +56,10 @@ impl Bench {
         };
         let models = rungs.iter().map(|&rung| ModelRung {
             rung,
-            score: ScoreSpec::Output { index: 0 },
+            score: ScoreSpec::Output {
+                index: 0,
+                negate: false,
+            },
             threshold: 0.5,
             expires_utc_us: (rung == Previous).then_some(1_000_000),
             batch_max: BATCH_MAX,

@@ -72,7 +72,10 @@ mod tests {
     fn alert(rungs: &[Rung]) -> ModelAlert {
         let model = |&rung| ModelRung {
             rung,
-            score: hark_engine::ScoreSpec::Output { index: 0 },
+            score: hark_engine::ScoreSpec::Output {
+                index: 0,
+                negate: false,
+            },
             threshold: 1.0,
             expires_utc_us: None,
             batch_max: 1,

@@ -40,7 +40,10 @@ impl Bench {
         "#;
         let models = rungs.iter().map(|&rung| ModelRung {
             rung,
-            score: ScoreSpec::Output { index: 0 },
+            score: ScoreSpec::Output {
+                index: 0,
+                negate: false,
+            },
             threshold: 0.5,
             expires_utc_us: (rung == Rung::Delegate).then_some(1_000_000),
             batch_max: BATCH_MAX,
@@ -490,7 +493,10 @@ fn rungs_out_of_order_and_policies_that_make_no_sense_are_refused() {
     let check = |rungs: &[Rung], policy: LadderPolicy, field: Option<&str>| {
         let model = |&rung: &Rung| ModelRung {
             rung,
-            score: ScoreSpec::Output { index: 0 },
+            score: ScoreSpec::Output {
+                index: 0,
+                negate: false,
+            },
             threshold: 0.5,
             expires_utc_us: None,
             batch_max: 1,
