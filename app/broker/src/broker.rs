@@ -16,6 +16,7 @@ mod deliver;
 mod packets;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
 use serde::Serialize;
 
@@ -32,10 +33,18 @@ use crate::retained::Retained;
 use crate::subscriptions::Subscriptions;
 
 /// Who may connect.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Login {
     /// The only user name and password that are taken; without them all are.
     pub required: Option<(String, String)>,
+}
+
+impl fmt::Debug for Login {
+    /// Without the password, which may stand in no log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = self.required.as_ref().map(|(user, _)| user);
+        f.debug_struct("Login").field("user", &user).finish()
+    }
 }
 
 /// A connection, for as long as it lasts; none is given twice.

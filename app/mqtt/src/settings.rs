@@ -1,5 +1,7 @@
 //! What a session is made from.
 
+use std::fmt;
+
 /// The version of the protocol that the session speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -28,7 +30,7 @@ impl Protocol {
 }
 
 /// How to present oneself to the broker.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// The version of the protocol.
     pub protocol: Protocol,
@@ -42,6 +44,19 @@ pub struct Settings {
     pub keep_alive_s: u16,
     /// The largest packet that is taken, in bytes, with its fixed header.
     pub packet_bytes_max: usize,
+}
+
+impl fmt::Debug for Settings {
+    /// Without the password, which may stand in no log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("protocol", &self.protocol)
+            .field("client_id", &self.client_id)
+            .field("user", &self.login.as_ref().map(|(user, _)| user))
+            .field("keep_alive_s", &self.keep_alive_s)
+            .field("packet_bytes_max", &self.packet_bytes_max)
+            .finish()
+    }
 }
 
 /// What the broker publishes, at QoS 1 and retained, if the connection breaks
