@@ -77,11 +77,18 @@ impl EmbeddedBroker {
 /// # Errors
 /// If the password file cannot be read, or is empty.
 pub fn login(config: &BrokerConfig) -> anyhow::Result<Login> {
-    let (Some(user), Some(path)) = (&config.username, &config.password_file) else {
+    let Some(user) = &config.username else {
         return Ok(Login::default());
     };
-    let password = read_password(path)?;
-    ensure!(!password.is_empty(), "{} is empty", path.display());
+    let password = match (&config.password, &config.password_file) {
+        (Some(password), _) => password.reveal().to_owned(),
+        (None, Some(path)) => {
+            let password = read_password(path)?;
+            ensure!(!password.is_empty(), "{} is empty", path.display());
+            password
+        }
+        (None, None) => return Ok(Login::default()),
+    };
     Ok(Login {
         required: Some((user.clone(), password)),
     })
@@ -101,6 +108,7 @@ mod tests {
             listen,
             username: None,
             password_file: None,
+            password: None,
         };
         let error = EmbeddedBroker::start(&config).err().unwrap();
         assert!(format!("{error:#}").contains(&listen.to_string()));

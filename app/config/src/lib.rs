@@ -12,6 +12,7 @@
 
 mod board;
 mod chain;
+mod connection;
 pub mod duration;
 mod environment;
 mod error;
@@ -32,6 +33,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 pub use board::{GpioConfig, WatchdogConfig};
+pub use connection::{BrokerUrl, Secret, TlsConfig};
 pub use error::{ConfigError, ConfigErrors};
 pub use machine::BoardConfig;
 pub use settings::{
@@ -92,6 +94,8 @@ pub struct BrokerAddress {
     pub port: u16,
     /// The version of MQTT.
     pub protocol: Protocol,
+    /// None: in the clear.
+    pub tls: Option<TlsConfig>,
 }
 
 impl Config {
@@ -131,10 +135,20 @@ impl Config {
 
     /// The broker of an MQTT source: `[mqtt]`'s, but for what the source says itself.
     pub fn broker_of(&self, link: &MqttLink) -> BrokerAddress {
+        let mqtt = &self.mqtt;
+        let is_tls = link.tls.unwrap_or(mqtt.tls.is_some());
+        // A port for the one way is none for the other.
+        let port = if is_tls == mqtt.tls.is_some() {
+            mqtt.port
+        } else {
+            connection::PORTS[usize::from(is_tls)]
+        };
+        let tls = || link.tls_files.over(mqtt.tls.as_ref(), link.host.is_none());
         BrokerAddress {
-            host: link.host.as_ref().unwrap_or(&self.mqtt.host).clone(),
-            port: link.port.unwrap_or(self.mqtt.port),
-            protocol: link.protocol.unwrap_or(self.mqtt.protocol),
+            host: link.host.as_ref().unwrap_or(&mqtt.host).clone(),
+            port: link.port.unwrap_or(port),
+            protocol: link.protocol.unwrap_or(mqtt.protocol),
+            tls: is_tls.then(tls),
         }
     }
 
@@ -145,6 +159,7 @@ impl Config {
         if self.broker.is_at(&address.host, address.port) && self.broker.username.is_some() {
             mqtt.username.clone_from(&self.broker.username);
             mqtt.password_file.clone_from(&self.broker.password_file);
+            mqtt.password.clone_from(&self.broker.password);
         }
         mqtt
     }
@@ -190,8 +205,11 @@ impl Config {
             Ok(tree) => tree,
             Err(errors) => return Err(ConfigErrors::of(errors)),
         };
-        let mut errors = environment::apply(&mut tree, environment);
+        let variables: Vec<_> = environment.collect();
+        let mut errors = environment::apply(&mut tree, variables.iter().cloned());
         sources::apply_defaults(&mut tree);
+        let credentials = connection::credentials(&variables);
+        errors.extend(connection::resolve(&mut tree, credentials));
         let config = read(tree, &Origin::of(file), &mut errors);
         if errors.is_empty() {
             Ok(config)
@@ -201,7 +219,7 @@ impl Config {
     }
 }
 
-fn read(tree: Table, at: &Origin, errors: &mut Vec<ConfigError>) -> Config {
+fn read(mut tree: Table, at: &Origin, errors: &mut Vec<ConfigError>) -> Config {
     let mut root = Section::root(&tree, at, errors);
     let board = root.table("board", BoardConfig::read);
     let device = root.table("device", DeviceConfig::read);
@@ -217,8 +235,9 @@ fn read(tree: Table, at: &Origin, errors: &mut Vec<ConfigError>) -> Config {
     let output = root.table("output", OutputConfig::read);
     root.table("defaults", sources::read_defaults);
     let models = read_models(&mut root);
-    let sources = read_sources(&mut root, &models);
+    let sources = read_sources(&mut root, &models, &mqtt);
     root.finish();
+    connection::hide_passwords(&mut tree);
     Config {
         board,
         device,
@@ -250,7 +269,11 @@ fn read_models(root: &mut Section<'_, '_>) -> Vec<ModelConfig> {
     models
 }
 
-fn read_sources(root: &mut Section<'_, '_>, models: &[ModelConfig]) -> Vec<SourceConfig> {
+fn read_sources(
+    root: &mut Section<'_, '_>,
+    models: &[ModelConfig],
+    mqtt: &MqttConfig,
+) -> Vec<SourceConfig> {
     let (mut names, mut ports) = (Vec::new(), Vec::new());
     let sources = root.tables("sources", |section| {
         let mut source = SourceConfig::read(section)?;
@@ -258,6 +281,10 @@ fn read_sources(root: &mut Section<'_, '_>, models: &[ModelConfig]) -> Vec<Sourc
         if let Link::Serial(link) = &source.link {
             // Each would get a part of the bytes.
             check_unique(section, "port", &mut ports, &link.port);
+        }
+        if let Link::Mqtt(link) = &source.link {
+            let is_tls = link.tls.unwrap_or(mqtt.tls.is_some());
+            link.tls_files.check_used(is_tls, section);
         }
         resolve_model(section, &mut source.model, models);
         Some(source)

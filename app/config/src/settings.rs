@@ -10,7 +10,13 @@ use std::{
     str::FromStr,
 };
 
-use super::{error::suggestion, section::Section, topics::check_level};
+use super::{
+    BrokerAddress,
+    connection::{BrokerUrl, PORTS, Secret, TlsConfig, read_password},
+    error::suggestion,
+    section::Section,
+    topics::check_level,
+};
 
 /// Sensors that a configuration may allow; beyond it memory, not a number, is the question.
 const SENSORS_MAX: usize = 1_000_000;
@@ -65,12 +71,16 @@ pub struct MqttConfig {
     pub port: u16,
     /// The version of MQTT.
     pub protocol: Protocol,
+    /// None: in the clear.
+    pub tls: Option<TlsConfig>,
     /// None: `hark-<device>`.
     pub client_id: Option<String>,
     /// None: no login.
     pub username: Option<String>,
     /// The file that holds the password.
     pub password_file: Option<PathBuf>,
+    /// The password, which has the last word; from the environment alone.
+    pub password: Option<Secret>,
     /// Seconds: 1 to 65 535.
     pub keep_alive_s: u16,
     /// Topics are `<root>/<device>/alert/<sensor>` and so on; no wildcard in it.
@@ -85,6 +95,9 @@ pub struct MqttConfig {
 
 impl MqttConfig {
     pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
+        let is_tls = section.boolean("tls");
+        let tls = TlsConfig::read(section);
+        tls.check_used(is_tls, section);
         let mqtt = Self {
             enabled: section.boolean("enabled"),
             host: section.parsed("host", not_empty).unwrap_or_default(),
@@ -93,22 +106,55 @@ impl MqttConfig {
                 "protocol",
                 &[("5", Protocol::V5), ("3.1.1", Protocol::V311)],
             ),
+            tls: is_tls.then_some(tls),
             client_id: section.text_or_none("client_id"),
             username: section.text_or_none("username"),
             password_file: section.path_or_none("password_file"),
+            password: read_password(section),
             keep_alive_s: section.integer("keep_alive_s", 1..=u16::MAX),
             root: section.parsed("root", parse_root).unwrap_or_default(),
             verdicts: section.boolean("verdicts"),
             commands: read_commands(section),
             alerts_queued_max: section.integer("alerts_queued_max", 1..=1_000_000),
         };
-        if section.is_sound(&["username", "password_file"])
-            && mqtt.password_file.is_some()
-            && mqtt.username.is_none()
-        {
-            section.wrong("password_file", "a password needs a `username` beside it");
+        if section.is_sound(&["username", "password_file", "password"]) && mqtt.username.is_none() {
+            let message = "a password needs a `username` beside it";
+            if mqtt.password_file.is_some() {
+                section.wrong("password_file", message);
+            } else if mqtt.password.is_some() {
+                section.wrong("password", message);
+            }
         }
         mqtt
+    }
+}
+
+impl MqttConfig {
+    /// Where its broker is.
+    pub fn address(&self) -> BrokerAddress {
+        BrokerAddress {
+            host: self.host.clone(),
+            port: self.port,
+            protocol: self.protocol,
+            tls: self.tls.clone(),
+        }
+    }
+
+    /// Makes the broker at `url` its own; TLS stays as it is where that does not say.
+    pub fn point_at(&mut self, url: &BrokerUrl) {
+        match url.is_tls {
+            None => {}
+            Some(true) => drop(self.tls.get_or_insert_default()),
+            Some(false) => self.tls = None,
+        }
+        if let Some(tls) = &mut self.tls
+            && self.host != url.host
+        {
+            tls.server_name = None;
+        }
+        self.host.clone_from(&url.host);
+        let is_tls = self.tls.is_some();
+        self.port = url.port.unwrap_or(PORTS[usize::from(is_tls)]);
     }
 }
 
@@ -146,8 +192,11 @@ pub struct BrokerConfig {
     pub listen: SocketAddr,
     /// The only user that it takes; none: everybody.
     pub username: Option<String>,
-    /// The file that holds the password; there is one if there is a user.
+    /// The file that holds the password; there is one if there is a user, or else
+    /// the password itself.
     pub password_file: Option<PathBuf>,
+    /// The password, which has the last word; from the environment alone.
+    pub password: Option<Secret>,
 }
 
 impl BrokerConfig {
@@ -160,18 +209,22 @@ impl BrokerConfig {
                 .unwrap_or(placeholder),
             username: section.text_or_none("username"),
             password_file: section.path_or_none("password_file"),
+            password: read_password(section),
         };
         broker.check(section);
         broker
     }
 
     fn check(&self, section: &mut Section<'_, '_>) {
-        if section.is_sound(&["username", "password_file"]) {
-            match (&self.username, &self.password_file) {
-                (None, Some(_)) => {
+        if section.is_sound(&["username", "password_file", "password"]) {
+            match (&self.username, &self.password_file, &self.password) {
+                (None, Some(_), _) => {
                     section.wrong("password_file", "a password needs a `username` beside it");
                 }
-                (Some(_), None) => {
+                (None, None, Some(_)) => {
+                    section.wrong("password", "a password needs a `username` beside it");
+                }
+                (Some(_), None, None) => {
                     section.wrong("username", "a user needs a `password_file` beside it");
                 }
                 _ => {}

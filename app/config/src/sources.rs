@@ -10,6 +10,7 @@ use hark_codec::MappingConfig;
 use hark_engine::AlertPolicy;
 
 use super::{
+    connection::TlsConfig,
     settings::Protocol,
     topics::{SensorTemplate, TopicPattern},
     tree::{self, Entry, Table, Value},
@@ -186,6 +187,10 @@ pub struct MqttLink {
     pub port: Option<u16>,
     /// None: as `[mqtt]`.
     pub protocol: Option<Protocol>,
+    /// Whether by TLS; none: as `[mqtt]`.
+    pub tls: Option<bool>,
+    /// What TLS goes by; where it says nothing, as `[mqtt]`.
+    pub tls_files: TlsConfig,
     /// When to connect again.
     pub reconnect: Backoff,
 }

@@ -256,6 +256,7 @@ fn a_broker_of_its_own_overrides_key_by_key() {
         host: "cloud".into(),
         port: 1885,
         protocol: Protocol::V311,
+        tls: None,
     };
     assert_eq!(config.broker_of(&link), expected);
 }
@@ -450,6 +451,7 @@ fn a_client_of_the_embedded_broker_has_its_login() {
             host: host.to_owned(),
             port,
             protocol: Protocol::V5,
+            tls: None,
         };
         let mqtt = config.mqtt_at(&address);
         let login = (mqtt.username.as_deref(), mqtt.password_file.is_some());

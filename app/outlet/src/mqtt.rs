@@ -8,8 +8,8 @@ mod publisher;
 pub use publisher::{Outbox, OutboxCounts, PublisherSettings, publish};
 
 use anyhow::{Context, ensure};
-use hark_config::{BrokerAddress, MqttConfig, Protocol};
-use hark_mqtt::{Address, Client, ClientSettings, Endpoint};
+use hark_config::{BrokerAddress, MqttConfig, Protocol, Secret, TlsConfig};
+use hark_mqtt::{Address, Client, ClientSettings, Endpoint, Identity, Tls};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -26,7 +26,7 @@ const PASSWORD_BYTES_MAX: usize = 65_535;
 pub struct Broker {
     address: BrokerAddress,
     client_id: String,
-    login: Option<(String, String)>,
+    login: Option<(String, Secret)>,
     keep_alive_s: u16,
 }
 
@@ -61,7 +61,8 @@ pub fn read_password(path: &Path) -> anyhow::Result<String> {
 }
 
 impl Broker {
-    /// The broker at `address`, with the login and keep-alive of `[mqtt]`.
+    /// The broker at `address`, with the login and keep-alive of `[mqtt]`. Files of
+    /// TLS are read at each connection, so that none is missed here.
     ///
     /// # Errors
     /// If the password file cannot be read.
@@ -71,9 +72,10 @@ impl Broker {
         client_id: String,
     ) -> anyhow::Result<Self> {
         let login = config.username.as_ref().map(|username| {
-            let password = match &config.password_file {
-                Some(path) => read_password(path)?,
-                None => String::new(),
+            let password = match (&config.password, &config.password_file) {
+                (Some(password), _) => password.clone(),
+                (None, Some(path)) => read_password(path)?.into(),
+                (None, None) => String::new().into(),
             };
             anyhow::Ok((username.clone(), password))
         });
@@ -106,7 +108,10 @@ impl Broker {
                 Protocol::V5 => hark_mqtt::Protocol::V5,
             },
             client_id: self.client_id.clone(),
-            login: self.login.clone(),
+            login: self
+                .login
+                .as_ref()
+                .map(|(user, password)| (user.clone(), password.reveal().to_owned())),
             keep_alive_s: self.keep_alive_s,
             packet_bytes_max: PACKET_BYTES_MAX,
         })
@@ -114,7 +119,24 @@ impl Broker {
 
     /// This client at this broker.
     pub fn endpoint(&self, client: Client) -> Endpoint {
-        let address = Address::plain(&self.address.host, self.address.port);
+        let address = Address {
+            host: self.address.host.clone(),
+            port: self.address.port,
+            tls: self.address.tls.as_ref().map(tls),
+        };
         Endpoint::new(client, address)
+    }
+}
+
+/// What `config` asks of TLS, as the client takes it.
+pub fn tls(config: &TlsConfig) -> Tls {
+    let identity = config.identity.clone();
+    Tls {
+        ca_file: config.ca_file.clone(),
+        identity: identity.map(|(cert_file, key_file)| Identity {
+            cert_file,
+            key_file,
+        }),
+        server_name: config.server_name.clone(),
     }
 }

@@ -218,7 +218,7 @@ impl Start<'_> {
 
     pub(super) fn verdict_broker(&self) -> anyhow::Result<Broker> {
         let id = format!("{}-verdicts", client_id(self.config, self.device));
-        broker(self.config, own_broker(self.config), id)
+        broker(self.config, self.config.mqtt.address(), id)
     }
 }
 
@@ -295,19 +295,10 @@ pub(super) fn open_rungs<'a>(
 pub(super) fn publishes_itself(config: &Config, source: &SourceConfig) -> bool {
     let mqtt = &config.mqtt;
     let is_same = match &source.link {
-        Link::Mqtt(link) => config.broker_of(link) == own_broker(config),
+        Link::Mqtt(link) => config.broker_of(link) == config.mqtt.address(),
         Link::Serial(_) | Link::File(_) => false,
     };
     mqtt.enabled && mqtt.verdicts && is_same
-}
-
-/// The broker of `[mqtt]`.
-fn own_broker(config: &Config) -> BrokerAddress {
-    BrokerAddress {
-        host: config.mqtt.host.clone(),
-        port: config.mqtt.port,
-        protocol: config.mqtt.protocol,
-    }
 }
 
 /// The broker at `address`, as a client called `client_id` reaches it.
@@ -342,7 +333,7 @@ pub(super) fn publisher_settings(
         BTreeMap::new()
     };
     Ok(Some(PublisherSettings {
-        broker: broker(config, own_broker(config), client_id(config, device))?,
+        broker: broker(config, config.mqtt.address(), client_id(config, device))?,
         status_topic: format!("{}/{device}/status", config.mqtt.root),
         online: status("online"),
         offline: status("offline"),

@@ -62,7 +62,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "MS", default_value_t = 50.0)]
     deadline: f64,
     /// A broker for the path mqtt; without it the one inside hark
-    #[arg(long, value_name = "HOST:PORT", value_parser = super::simulate::parse_broker)]
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_broker)]
     broker: Option<(String, u16)>,
     /// Write the distribution of each path's latency as an SVG
     #[arg(long, value_name = "FILE")]
@@ -151,6 +151,15 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         tell(format_args!("latency histogram: {}", file.display()));
     }
     print(&load, &columns, last, args.json)
+}
+
+/// A broker without TLS, which is not what is measured here.
+fn parse_broker(text: &str) -> Result<(String, u16), String> {
+    let url = super::simulate::parse_broker(text)?;
+    match (url.is_tls, url.port) {
+        (Some(true), _) => Err("TLS is not measured: name the port without it".to_owned()),
+        (_, port) => Ok((url.host, port.unwrap_or(1883))),
+    }
 }
 
 pub(super) fn model(bundle: Option<&BundlePath>) -> ModelConfig {

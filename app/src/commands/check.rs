@@ -8,7 +8,7 @@ use super::doctor::missing;
 use super::to_stdout;
 use crate::logging::tell;
 use clap::Args;
-use hark_config::{Config, ConfigError, Format, Link};
+use hark_config::{Config, ConfigError, Format, Link, TlsConfig};
 use hark_hal::Board;
 use hark_links::LogTable;
 use hark_outlet::mqtt::read_password;
@@ -114,9 +114,12 @@ pub(super) fn check_named(config: &Config) -> Vec<String> {
         {
             problems.push(format!("sources, {name}: elf: {error}"));
         }
-        problems.extend(check_link(&source.link).map(|p| format!("sources, {name}: {p}")));
+        let link = check_link(config, &source.link);
+        problems.extend(link.map(|p| format!("sources, {name}: {p}")));
     }
+    problems.extend(check_tls(config.mqtt.tls.as_ref()).map(|p| format!("mqtt: {p}")));
     if let Some(path) = &config.mqtt.password_file
+        && config.mqtt.password.is_none()
         && let Err(error) = read_password(path)
     {
         problems.push(format!("mqtt.password_file: {error:#}"));
@@ -127,11 +130,26 @@ pub(super) fn check_named(config: &Config) -> Vec<String> {
     problems
 }
 
-fn check_link(link: &Link) -> Option<String> {
-    let Link::File(link) = link else {
-        return None;
-    };
-    std::fs::File::open(&link.path)
-        .err()
-        .map(|error| format!("path: {}: {error}", link.path.display()))
+fn check_link(config: &Config, link: &Link) -> Option<String> {
+    match link {
+        Link::Serial(_) => None,
+        Link::File(link) => {
+            let error = std::fs::File::open(&link.path).err()?;
+            Some(format!("path: {}: {error}", link.path.display()))
+        }
+        // What it has of `[mqtt]` is told there.
+        Link::Mqtt(link) => {
+            let tls = config.broker_of(link).tls;
+            check_tls(
+                tls.as_ref()
+                    .filter(|tls| config.mqtt.tls.as_ref() != Some(tls)),
+            )
+        }
+    }
+}
+
+/// Reads the files of TLS as a connection will.
+fn check_tls(tls: Option<&TlsConfig>) -> Option<String> {
+    let error = hark_outlet::mqtt::tls(tls?).check().err()?;
+    Some(format!("TLS: {:#}", anyhow::Error::new(error)))
 }

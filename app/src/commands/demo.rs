@@ -268,6 +268,7 @@ fn publication(listen: SocketAddr) -> anyhow::Result<Publication> {
         host: listen.ip().to_string(),
         port: listen.port(),
         protocol: Protocol::V311,
+        tls: None,
     };
     let login = Config::of_text("")?.mqtt;
     Ok(Publication {

@@ -13,8 +13,8 @@ use super::simulate::parse_broker;
 use crate::appliance::{Appliance, Before, Presentation};
 use anyhow::{Context, ensure};
 use clap::Args;
-use hark_config::Config;
 use hark_config::duration::parse_duration;
+use hark_config::{BrokerUrl, Config};
 use hark_hal::ServiceManager;
 use hark_outlet::outputs::Stdout;
 use hark_serve::fault::Fault;
@@ -45,8 +45,8 @@ pub struct RunArgs {
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The broker, in place of the configured one
-    #[arg(long, value_name = "HOST:PORT", value_parser = parse_broker)]
-    broker: Option<(String, u16)>,
+    #[arg(long, value_name = "HOST:PORT|URL", value_parser = parse_broker)]
+    broker: Option<BrokerUrl>,
     /// Publish every verdict, not only alerts
     #[arg(long)]
     verdicts: bool,
@@ -134,9 +134,8 @@ pub fn catch_hangup() -> &'static AtomicBool {
 
 fn load(args: &RunArgs) -> anyhow::Result<Config> {
     let mut config = Config::load(args.config.as_deref(), std::env::vars_os())?;
-    if let Some((host, port)) = &args.broker {
-        config.mqtt.host.clone_from(host);
-        config.mqtt.port = *port;
+    if let Some(url) = &args.broker {
+        config.mqtt.point_at(url);
     }
     config.mqtt.verdicts |= args.verdicts;
     ensure!(

@@ -7,7 +7,7 @@ use crate::logging::tell;
 use anyhow::Context;
 use clap::{ArgGroup, Args, ValueEnum, value_parser};
 use hark_config::duration::parse_duration;
-use hark_config::{BrokerAddress, Config};
+use hark_config::{BrokerUrl, Config};
 use hark_hal::Pty;
 use hark_outlet::mqtt::{Broker, Delivery};
 use hark_player::{
@@ -42,7 +42,8 @@ A fault is kind@start[:severity][+duration]. Kinds: imbalance, cavitation,
 closing_valve, outer_race, stuck_sensor, dropout. Severity is 0 to 1.
 Times take ms, s, m or h.
 A login for the broker is taken from HARK_MQTT__USERNAME and
-HARK_MQTT__PASSWORD_FILE, as everywhere.")]
+HARK_MQTT__PASSWORD_FILE or HARK_MQTT__PASSWORD, files for TLS
+(mqtts://HOST:PORT) from HARK_MQTT__CA_FILE and so on, as everywhere.")]
 pub struct SimulateArgs {
     /// Write a CSV recording with the columns `label` and `severity` to this
     /// file, or to standard output if it is `-`; needs --for
@@ -52,8 +53,8 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "LINK")]
     pty: Option<PathBuf>,
     /// Publish to this broker
-    #[arg(long, value_name = "HOST:PORT", value_parser = parse_broker)]
-    mqtt: Option<(String, u16)>,
+    #[arg(long, value_name = "HOST:PORT|URL", value_parser = parse_broker)]
+    mqtt: Option<BrokerUrl>,
     /// The topic to publish to [default: sensors/NAME]
     #[arg(long, conflicts_with_all = ["csv", "pty"], value_parser = parse_topic)]
     topic: Option<String>,
@@ -164,20 +165,16 @@ fn simulate_pty(args: &SimulateArgs, link: &Path, shutdown: &Shutdown) -> anyhow
 
 fn simulate_mqtt(
     args: &SimulateArgs,
-    (host, port): &(String, u16),
+    url: &BrokerUrl,
     shutdown: Shutdown,
 ) -> anyhow::Result<Counts> {
     let format = args.format.unwrap_or(Format::Json);
     let (encoding, schedule) = (args.encoding(format)?, args.schedule(Pace::REAL_TIME)?);
-    let login = Config::load(None, std::env::vars_os())?.mqtt;
-    let address = BrokerAddress {
-        host: host.clone(),
-        port: *port,
-        protocol: login.protocol,
-    };
+    let mut login = Config::load(None, std::env::vars_os())?.mqtt;
+    login.point_at(url);
     let client_id = format!("hark-simulate-{}-{}", args.sensor, std::process::id());
     let publication = Publication {
-        broker: Broker::new(&login, address, client_id)?,
+        broker: Broker::new(&login, login.address(), client_id)?,
         topic: match &args.topic {
             Some(topic) => topic.clone(),
             None => parse_topic(&format!("sensors/{}", args.sensor)).map_err(anyhow::Error::msg)?,
@@ -262,16 +259,13 @@ fn is_stdout(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-/// `HOST:PORT`, as a person types it.
-pub(super) fn parse_broker(text: &str) -> Result<(String, u16), String> {
-    let (host, port) = text
-        .rsplit_once(':')
-        .filter(|(host, _)| !host.is_empty())
-        .ok_or("expected HOST:PORT, such as 127.0.0.1:1883")?;
-    match port.parse() {
-        Ok(port) if port > 0 => Ok((host.to_owned(), port)),
-        _ => Err(format!("{port:?} is no port, 1 to 65535")),
+/// `HOST:PORT` or a URL, as a person types it.
+pub(super) fn parse_broker(text: &str) -> Result<BrokerUrl, String> {
+    let url: BrokerUrl = text.parse()?;
+    if url.port.is_none() && url.is_tls.is_none() {
+        return Err("expected HOST:PORT, such as 127.0.0.1:1883, or a URL".to_owned());
     }
+    Ok(url)
 }
 
 /// MQTT 5.0, section 4.7: a topic of a message holds no wildcard.

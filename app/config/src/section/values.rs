@@ -26,6 +26,11 @@ impl<'t> Section<'t, '_> {
         }
     }
 
+    /// The value as it stands, of any type.
+    pub(crate) fn value(&mut self, key: &'static str) -> Option<&'t Value> {
+        self.get(key).map(|entry| &entry.value)
+    }
+
     /// A string where `""` means none.
     pub(crate) fn text_or_none(&mut self, key: &'static str) -> Option<String> {
         Some(self.text(key)).filter(|text| !text.is_empty())

@@ -7,6 +7,7 @@ use super::{
     SensorTemplate, SerialLink, SourceConfig, TopicPattern,
 };
 use crate::{
+    connection::TlsConfig,
     error::suggestion,
     mapping,
     section::Section,
@@ -191,6 +192,8 @@ fn read_mqtt(section: &mut Section<'_, '_>) -> Stream {
         host: section.text_or_none("host"),
         port: Some(section.integer("port", 0..=u16::MAX)).filter(|port| *port > 0),
         protocol: section.word("protocol", &protocols),
+        tls: section.boolean_or_none("tls"),
+        tls_files: TlsConfig::read(section),
         reconnect: Backoff::read(section),
     };
     let sensor = read_captured_sensor(section, &link.topics);

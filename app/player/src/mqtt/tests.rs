@@ -3,16 +3,12 @@
 
 use super::*;
 use crate::{Node, Pace, TextFormat};
-use hark_config::{BrokerAddress, Config};
+use hark_config::Config;
 use hark_rig::{Rig, RigConfig};
 
 fn publication(delivery: Delivery) -> Publication {
     let config = Config::of_text("").unwrap().mqtt;
-    let address = BrokerAddress {
-        host: config.host.clone(),
-        port: config.port,
-        protocol: config.protocol,
-    };
+    let address = config.address();
     Publication {
         broker: Broker::new(&config, address, "test".to_owned()).unwrap(),
         topic: "sensors/pump-1".to_owned(),
