@@ -9,7 +9,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 pub use hark_mosquitto::{
-    Message, Mosquitto, Persistence, Settings, Subscription, send_signal, terminate, wait_until,
+    Authority, Issued, Message, Mosquitto, Persistence, Settings, Subject, Subscription, Tls,
+    send_signal, terminate, wait_until,
 };
 
 /// A command that runs the hark binary of the profile that the test was built in.

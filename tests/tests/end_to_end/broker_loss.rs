@@ -18,7 +18,7 @@ const OUTAGE: Duration = Duration::from_secs(10);
 const CHANGES: usize = 4;
 
 /// What tells one change of state from another.
-type Key = (String, u64, String);
+pub(crate) type Key = (String, u64, String);
 
 #[derive(Clone, Copy, Debug)]
 enum End {
@@ -83,7 +83,7 @@ fn check_outage(end: End) -> Result<()> {
 
 /// Plays the node until `count` alerts are in the log, and then until its last
 /// reading has cleared the last.
-fn swing_until(node: &mut Node, hark: &Hark, count: usize) -> Result<()> {
+pub(crate) fn swing_until(node: &mut Node, hark: &Hark, count: usize) -> Result<()> {
     let started = Instant::now();
     while hark.alerts().len() < count {
         ensure!(started.elapsed() < LIMIT, "no {count} alerts in {LIMIT:?}");
@@ -101,7 +101,11 @@ fn swing_until(node: &mut Node, hark: &Hark, count: usize) -> Result<()> {
 
 /// Receives until the last alert of the log has come, and compares: each alert
 /// of the log, in its order; again is allowed.
-fn receive_all(heard: &Subscription, hark: &Hark, received: &mut Vec<Key>) -> Result<()> {
+pub(crate) fn receive_all(
+    heard: &Subscription,
+    hark: &Hark,
+    received: &mut Vec<Key>,
+) -> Result<()> {
     let logged: Vec<Key> = hark.alerts().iter().map(key).collect::<Result<_>>()?;
     let last = logged.last().context("no alert was logged")?;
     while received.last() != Some(last) {
