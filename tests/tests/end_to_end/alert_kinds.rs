@@ -121,7 +121,8 @@ fn a_configured_sensor_that_nobody_has_ever_heard_is_told_as_silent() -> Result<
          sensor = \"press-1\"\nport = {}\nsilent_after_ms = 300\n",
         broker.port()
     );
-    let hark = Site::at(&broker, &source)?.run()?;
+    let site = Site::at(&broker, &source)?;
+    let hark = site.run()?;
     let silent = next(&heard, "press-1", "silent", "raised")?;
     assert!(count(&silent, "silent_ms") >= 300, "{silent}");
     broker.publish("presses/1", r#"{"level":1,"flow":0}"#)?;
