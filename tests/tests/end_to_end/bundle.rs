@@ -235,7 +235,7 @@ fn text(field: u8, value: &str) -> Vec<u8> {
     bytes(field, value.as_bytes())
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

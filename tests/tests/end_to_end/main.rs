@@ -39,6 +39,7 @@ mod recordings;
 mod rejections;
 mod reload;
 mod rs485;
+mod scikit;
 mod secured;
 mod standing;
 mod stopping;
