@@ -28,6 +28,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -101,6 +102,9 @@ impl fmt::Display for Record {
 #[derive(Clone, Default)]
 pub struct Withheld {
     queue: Option<SyncSender<Message>>,
+    /// A load has waited in vain: until the disk answers no other waits for it.
+    /// A hint and no more: `Relaxed`.
+    stands_still: Arc<AtomicBool>,
 }
 
 enum Message {
@@ -124,10 +128,14 @@ impl Withheld {
     pub fn open(threads: &Threads, data_dir: &Path) -> std::io::Result<Self> {
         let (queue, messages) = sync_channel(QUEUE_MAX);
         let mut records = Records::new(data_dir);
+        let withheld = Self {
+            queue: Some(queue),
+            stands_still: Arc::clone(&records.stands_still),
+        };
         threads.spawn("withheld models", Stage::Publish, move |shutdown| {
             records.run(&messages, shutdown);
         })?;
-        Ok(Self { queue: Some(queue) })
+        Ok(withheld)
     }
 
     /// Whether `subject` may be loaded now; notes that it is. Waits for the disk, but
@@ -137,7 +145,8 @@ impl Withheld {
     /// The record, if it is withheld.
     pub(crate) fn begin_load(&self, subject: &Subject) -> Result<(), Record> {
         let (answer, answered) = sync_channel(1);
-        if !self.send(Message::Load(subject.clone(), answer)) {
+        let is_sent = self.send(Message::Load(subject.clone(), answer));
+        if !is_sent || self.stands_still.load(Ordering::Relaxed) {
             return Ok(());
         }
         match answered.recv_timeout(PATIENCE) {
@@ -146,6 +155,7 @@ impl Withheld {
             Err(RecvTimeoutError::Timeout) => {
                 let bundle = &subject.bundle;
                 tracing::warn!("{bundle}: the disk does not say whether it is withheld; loaded");
+                self.stands_still.store(true, Ordering::Relaxed);
                 Ok(())
             }
         }
@@ -255,6 +265,7 @@ struct Records {
     /// thread for them.
     suspects: BTreeMap<String, BTreeSet<Arc<str>>>,
     has_failed: bool,
+    stands_still: Arc<AtomicBool>,
 }
 
 impl Records {
@@ -265,6 +276,7 @@ impl Records {
             loading: BTreeSet::new(),
             suspects: BTreeMap::new(),
             has_failed: false,
+            stands_still: Arc::default(),
         }
     }
 
@@ -274,6 +286,7 @@ impl Records {
                 Ok(Message::Load(subject, answer)) => {
                     // Whoever asked may have lost patience.
                     answer.try_send(self.begin_load(&subject)).ok();
+                    self.stands_still.store(false, Ordering::Relaxed);
                 }
                 Ok(Message::Loaded(sha256)) => self.end_load(&sha256),
                 Ok(Message::Suspect(source, subjects)) => self.suspect(&source, &subjects),
