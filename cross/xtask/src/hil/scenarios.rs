@@ -26,7 +26,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them, the quick ones first.
-pub(crate) static SCENARIOS: [Scenario; 12] = [
+pub(crate) static SCENARIOS: [Scenario; 13] = [
     Scenario {
         name: "boot",
         proves: "from power-on to the first verdict, with nobody logging in",
@@ -75,6 +75,13 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
         needs: &[Ability::Watchdog],
         boots: Boots::RamDisk,
         run: supervision::hang,
+    },
+    Scenario {
+        name: "withheld",
+        proves: "a model that hangs at every try costs one reset, and is not run again unasked",
+        needs: &[Ability::Watchdog],
+        boots: Boots::RamDisk,
+        run: supervision::withheld,
     },
     Scenario {
         name: "stall",

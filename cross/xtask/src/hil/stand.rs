@@ -167,6 +167,18 @@ impl Stand {
             })
     }
 
+    /// Waits for the alert of the source's model in `state` that comes after `mark`.
+    pub(crate) fn model_alert_after(&self, mark: usize, state: &str) -> Result<Message> {
+        self.broker.wait(
+            mark,
+            &format!("a model's alert that is {state}"),
+            |message| {
+                message.topic == "alert/line-1/model"
+                    && message.payload.contains(&format!("\"{state}\""))
+            },
+        )
+    }
+
     /// The line of hark's own event log that is this alert, if there is one.
     pub(crate) fn alert_in_event_log(&mut self, alert: &Message) -> Result<Option<String>> {
         let alert: Value = serde_json::from_str(&alert.payload).context("reading an alert")?;

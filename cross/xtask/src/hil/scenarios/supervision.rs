@@ -9,9 +9,13 @@ use crate::hil::site::WATCHDOG_S;
 use crate::hil::stand::Stand;
 use crate::hil::wait;
 
-/// Long enough to cost threads, and short of all that may be lost: a model that
-/// hangs at every try for good is a reset, by the gateway's design.
+/// Long enough to cost threads, and short of all that may be lost.
 const HANG_S: u64 = 8;
+/// A model that hangs at every try costs the last thread, then the watchdog its
+/// patience, in less than so long.
+const RESET_S: u64 = 60;
+/// Its model never answers, for as long as hark runs.
+const HANG_FOR_GOOD: &str = "--inject hang --inject-after 2s --inject-for 1h";
 
 pub(super) fn hang(stand: &mut Stand) -> Result<()> {
     stand.boot()?;
@@ -59,6 +63,58 @@ pub(super) fn hang(stand: &mut Stand) -> Result<()> {
 fn is_verdict(message: &Message, by_model: bool) -> bool {
     message.topic.starts_with("verdict/")
         && message.payload.contains(r#""rung":"model""#) == by_model
+}
+
+pub(super) fn withheld(stand: &mut Stand) -> Result<()> {
+    stand.boot()?;
+    let (resets, mark) = (stand.gateway.watchdog_resets()?, stand.broker.mark()?);
+    stand.cause("let the model hang at every try", |stand| {
+        stand.gateway.restart_hark(HANG_FOR_GOOD)
+    })?;
+    stand.step("wait", "the watchdog resets the board", |stand| {
+        wait::until("a reset by the watchdog", || {
+            let now = stand.gateway.watchdog_resets()?;
+            Ok((now > resets).then(|| format!("{} reset by the watchdog", now - resets)))
+        })
+    })?;
+    let resets = stand.gateway.watchdog_resets()?;
+    stand.step(
+        "wait",
+        "it boots, and says that the model is withheld",
+        |stand| {
+            let alert = stand.model_alert_after(mark, "raised")?;
+            Ok(alert.payload)
+        },
+    )?;
+    stand.step(
+        "have the model hang again, if it is run",
+        "verdicts of a lower rung, and no reset",
+        |stand| {
+            stand.gateway.restart_hark(HANG_FOR_GOOD)?;
+            std::thread::sleep(Duration::from_secs(RESET_S));
+            let mark = stand.broker.mark()?;
+            let what = "a verdict that is not the model's";
+            let is_fallback = |message: &Message| is_verdict(message, false);
+            let verdict = stand.broker.wait(mark, what, is_fallback)?;
+            let resets = stand.gateway.watchdog_resets()? - resets;
+            ensure!(resets == 0, "{resets} resets");
+            Ok(verdict.payload)
+        },
+    )?;
+    stand.step(
+        "hark model retry, of a model that is well again",
+        "the model's verdicts, and the end of the alert",
+        |stand| {
+            stand.gateway.restart_hark("")?;
+            let mark = stand.broker.mark()?;
+            let retry = "cd /var/lib/hark && hark model retry --config hark.toml";
+            stand.gateway.shell(retry)?;
+            let what = "a verdict of the model";
+            let is_scored = |message: &Message| is_verdict(message, true);
+            stand.broker.wait(mark, what, is_scored)?;
+            Ok(stand.model_alert_after(mark, "cleared")?.payload)
+        },
+    )
 }
 
 pub(super) fn stall(stand: &mut Stand) -> Result<()> {
