@@ -21,6 +21,8 @@ use hark_config::duration::parse_duration;
 use hark_config::{BundlePath, ModelConfig};
 use hark_serve::bundle::{BUILTIN, Rungs};
 use load::payloads;
+use plot::Captions;
+use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -64,7 +66,7 @@ pub struct BenchArgs {
     /// A broker for the path mqtt; without it the one inside hark
     #[arg(long, value_name = "HOST:PORT", value_parser = parse_broker)]
     broker: Option<(String, u16)>,
-    /// Write the distribution of each path's latency as an SVG
+    /// Draw the latencies of each path by percentile, to the slowest reading, as an SVG
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// One JSON object: the summary of the last path, and `paths`
@@ -146,9 +148,18 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
             last = summary.or(last);
         }
     }
+    let absent = load.why_no_verdicts(rungs.pipeline().window.length);
     if let Some(file) = &args.plot {
-        plot::write(file, &columns)?;
-        tell(format_args!("latency histogram: {}", file.display()));
+        let captions = Captions {
+            load: captions(args, &load, last.as_ref()),
+            absent: absent.clone(),
+            deadline_ms: args.deadline,
+        };
+        plot::write(file, &columns, &captions)?;
+        tell(format_args!("latency plot: {}", file.display()));
+    }
+    if columns.iter().any(Column::lacks_verdicts) {
+        tell(format_args!("{absent}"));
     }
     print(&load, &columns, last, args.json)
 }
@@ -159,6 +170,51 @@ fn parse_broker(text: &str) -> Result<(String, u16), String> {
     match (url.is_tls, url.port) {
         (Some(true), _) => Err("TLS is not measured: name the port without it".to_owned()),
         (_, port) => Ok((url.host, port.unwrap_or(1883))),
+    }
+}
+
+/// What was measured, in a line.
+fn captions(args: &BenchArgs, load: &Load, last: Option<&Summary>) -> String {
+    let model = last.map_or_else(String::new, |summary| {
+        let model = &summary.model;
+        format!("{} {} ({}), ", model.name, model.version, model.backend)
+    });
+    let (rounds, duration) = (args.rounds, args.duration);
+    let arch = std::env::consts::ARCH;
+    format!("{model}{load}, {rounds} × {duration:?} on {arch}")
+}
+
+impl Load {
+    /// Why there are no verdicts, and what would bring some; `window` is the model's,
+    /// in readings.
+    fn why_no_verdicts(&self, window: usize) -> String {
+        let Some(period) = self.period else {
+            return format!("no verdicts: a window of this model is {window} readings of a sensor");
+        };
+        let round_s = period.as_secs_f64() * self.sensors as f64;
+        let each = (self.duration.as_secs_f64() / round_s) as u64;
+        // Half of the time for the first windows, half for verdicts.
+        let enough_s = (round_s * 2.0 * window as f64).ceil();
+        format!(
+            "no verdicts: a window of this model is {window} readings of a sensor, and each had \
+             {each}; try --for {enough_s}s, or a greater --rate"
+        )
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sensors = self.sensors;
+        match self.period {
+            Some(period) => {
+                let rate = 1.0 / period.as_secs_f64();
+                write!(
+                    f,
+                    "{sensors} sensors, {rate:.0} readings a second, open loop"
+                )
+            }
+            None => write!(f, "{sensors} sensors, as fast as they are served"),
+        }
     }
 }
 
@@ -207,19 +263,7 @@ fn write_text(
             model.name, model.version, model.backend
         )?;
     }
-    match load.period {
-        Some(period) => writeln!(
-            out,
-            "load       {} sensors, {:.0} readings a second, open loop",
-            load.sensors,
-            1.0 / period.as_secs_f64()
-        ),
-        None => writeln!(
-            out,
-            "load       {} sensors, as fast as they are served",
-            load.sensors
-        ),
-    }?;
+    writeln!(out, "load       {load}")?;
     writeln!(out)?;
     column::write_table(columns, out)?;
     writeln!(

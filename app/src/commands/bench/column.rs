@@ -1,5 +1,6 @@
 //! The figures of one path over all rounds, and their table.
 
+use hark_serve::hot_path::histogram;
 use hdrhistogram::Histogram;
 use serde_json::json;
 use std::io::{self, Write};
@@ -56,16 +57,17 @@ impl Spread {
 
     fn text(&self) -> String {
         let Self { median, min, max } = self;
-        if min == max {
+        if min == max || median.is_nan() {
             return number(*median);
         }
         format!("{} ({}–{})", number(*median), number(*min), number(*max))
     }
 }
 
-/// Three digits, or all of a larger whole.
-fn number(x: f64) -> String {
+/// Three digits, or all of a larger whole; a dash for what there is none of.
+pub(super) fn number(x: f64) -> String {
     match x.abs() {
+        x_abs if x_abs.is_nan() => "–".to_owned(),
         x_abs if x_abs >= 100.0 || x == 0.0 => format!("{x:.0}"),
         x_abs if x_abs >= 10.0 => format!("{x:.1}"),
         _ => format!("{x:.2}"),
@@ -82,9 +84,7 @@ const FIGURES: [Figure; 10] = [
     ("p50 µs", "p50_us", |round| quantile_us(round, 0.5)),
     ("p99 µs", "p99_us", |round| quantile_us(round, 0.99)),
     ("p99.9 µs", "p999_us", |round| quantile_us(round, 0.999)),
-    ("max µs", "max_us", |round| {
-        round.latency_ns.max() as f64 / 1e3
-    }),
+    ("max µs", "max_us", |round| quantile_us(round, 1.0)),
     ("deadline misses", "deadline_misses", |round| {
         round.misses as f64
     }),
@@ -100,7 +100,11 @@ const FIGURES: [Figure; 10] = [
     }),
 ];
 
+/// Not a number where there was no verdict: none is not a quick one.
 fn quantile_us(round: &Round, quantile: f64) -> f64 {
+    if round.latency_ns.is_empty() {
+        return f64::NAN;
+    }
     round.latency_ns.value_at_quantile(quantile) as f64 / 1e3
 }
 
@@ -114,6 +118,20 @@ impl Column {
 
     pub(super) fn add(&mut self, round: Round) {
         self.rounds.push(round);
+    }
+
+    /// Whether a round had no verdict.
+    pub(super) fn lacks_verdicts(&self) -> bool {
+        self.rounds.iter().any(|round| round.latency_ns.is_empty())
+    }
+
+    /// The latencies of all rounds.
+    pub(super) fn latency_ns(&self) -> Histogram<u64> {
+        let mut all = histogram();
+        for round in &self.rounds {
+            all += &round.latency_ns;
+        }
+        all
     }
 
     fn spread(&self, figure: fn(&Round) -> f64) -> Spread {
@@ -177,10 +195,33 @@ mod tests {
     }
 
     #[test]
+    fn a_path_without_verdicts_has_no_latency_and_not_a_quick_one() {
+        let mut column = Column::new("process");
+        column.add(Round {
+            latency_ns: histogram(),
+            arrived: 20,
+            shed: 0,
+            misses: 0,
+            allocations: Some(0.0),
+            cpu_us: 1.0,
+            took: Duration::from_secs(1),
+        });
+        assert!(column.lacks_verdicts());
+        assert!(column.to_json()["p50_us"]["median"].is_null());
+        let mut table = Vec::new();
+        write_table(&[column], &mut table).unwrap();
+        let table = String::from_utf8(table).unwrap();
+        for figure in ["p50 µs", "p99 µs", "p99.9 µs", "max µs"] {
+            let row = table.lines().find(|line| line.starts_with(figure));
+            assert!(row.is_some_and(|row| row.ends_with(" –")), "{table}");
+        }
+    }
+
+    #[test]
     fn numbers_have_three_digits() {
         assert_eq!(
-            [0.0, 1.234, 12.34, 1234.5].map(number),
-            ["0", "1.23", "12.3", "1234"]
+            [0.0, 1.234, 12.34, 1234.5, f64::NAN].map(number),
+            ["0", "1.23", "12.3", "1234", "–"]
         );
     }
 }
