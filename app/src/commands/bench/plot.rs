@@ -13,7 +13,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 const WIDTH: f64 = 960.0;
-const HEIGHT: f64 = 600.0;
+const HEIGHT: f64 = 570.0;
 /// Of the part that is drawn on.
 const LEFT: f64 = 90.0;
 const RIGHT: f64 = 850.0;
@@ -175,9 +175,9 @@ fn draw_axes(svg: &mut Svg, axes: &Axes) {
         let us = 10_f64.powi(power);
         let y = axes.y(us);
         svg.line([LEFT, y, RIGHT, y], GRID);
-        svg.text(LEFT - 8.0, y + 4.0, "text-anchor=\"end\"", &time(us));
+        svg.text(LEFT - 8.0, y + 4.0, "text-anchor=\"end\"", &exact(us));
     }
-    let across = "percentile of the verdicts: to the right the slowest, each step a tenth of them";
+    let across = "percentile of the verdicts, each decade of the tail as wide as the one before";
     svg.text((LEFT + RIGHT) / 2.0, BOTTOM + 40.0, MIDDLE, across);
     let (x, y) = (22.0, (TOP + BOTTOM) / 2.0);
     let turned = format!("{MIDDLE} transform=\"rotate(-90 {x} {y})\"");
@@ -194,20 +194,31 @@ fn percent(decade: usize) -> String {
     }
 }
 
-/// A time with its best unit.
+/// A measured time, with its best unit.
 fn time(us: f64) -> String {
+    let (value, unit) = scaled(us);
+    format!("{} {unit}", number(value))
+}
+
+fn scaled(us: f64) -> (f64, &'static str) {
     match us {
-        us if us >= 1e6 => format!("{} s", number(us / 1e6)),
-        us if us >= 1e3 => format!("{} ms", number(us / 1e3)),
-        us => format!("{} µs", number(us)),
+        us if us >= 1e6 => (us / 1e6, "s"),
+        us if us >= 1e3 => (us / 1e3, "ms"),
+        us => (us, "µs"),
     }
+}
+
+/// A time that is exact.
+fn exact(us: f64) -> String {
+    let (value, unit) = scaled(us);
+    format!("{value} {unit}")
 }
 
 fn draw_deadline(svg: &mut Svg, axes: &Axes, deadline_ms: f64) {
     let y = axes.y(deadline_ms * 1e3);
     let style = "stroke=\"#cc0000\" stroke-dasharray=\"6 4\"";
     svg.line([LEFT, y, RIGHT, y], style);
-    let label = format!("deadline {}", time(deadline_ms * 1e3));
+    let label = format!("deadline {}", exact(deadline_ms * 1e3));
     svg.text(LEFT + 6.0, y - 5.0, "fill=\"#cc0000\"", &label);
 }
 
@@ -313,7 +324,7 @@ mod tests {
             "latency, logarithmic</text>",
             "percentile of the verdicts",
             "10 sensors &amp; more",
-            "deadline 50.0 ms",
+            "deadline 50 ms",
             ">99.99</text>",
             "process p50: 5.00 ms",
             "process p90: 9.00 ms",
