@@ -1,6 +1,8 @@
 //! A broker's side of the conversation, and a session that is fed with it.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub(crate) mod secured;
+
 use hark_mqtt::{Protocol, Session, Settings};
 
 pub(crate) const BOTH: [Protocol; 2] = [Protocol::V311, Protocol::V5];
