@@ -119,7 +119,7 @@ impl Endpoint {
         match transport.read(space) {
             Ok(None) => 0,
             Ok(Some(0)) => {
-                self.lose(Down::Closed);
+                self.lose(None);
                 0
             }
             Ok(Some(len)) => {
@@ -127,7 +127,7 @@ impl Endpoint {
                 len
             }
             Err(error) => {
-                self.lose(Down::Broken(error.to_string()));
+                self.lose(Some(&error));
                 0
             }
         }
@@ -140,7 +140,7 @@ impl Endpoint {
             return true;
         };
         if let Err(error) = transport.flush() {
-            self.lose(Down::Broken(error.to_string()));
+            self.lose(Some(&error));
             return true;
         }
         while !self.client.output().is_empty() {
@@ -148,7 +148,7 @@ impl Endpoint {
                 Ok(None) => return false,
                 Ok(Some(len)) => self.client.handle_written(len),
                 Err(error) => {
-                    self.lose(Down::Broken(error.to_string()));
+                    self.lose(Some(&error));
                     return true;
                 }
             }
@@ -199,15 +199,19 @@ impl Endpoint {
         }
     }
 
-    fn lose(&mut self, why: Down) {
+    /// The connection is at its end, by `error` or by the broker.
+    fn lose(&mut self, error: Option<&io::Error>) {
         let lost = self.transport.take();
-        let hint = lost.map_or("", |transport| transport.hint_of_silence());
-        let why = match why {
-            why @ (Down::Closed | Down::Broken(_)) if self.client.received() == 0 => {
-                let how = why.to_string();
-                Down::Unanswered { how, hint }
+        let why = error.map_or(Down::Closed, |error| Down::Broken(error.to_string()));
+        // What is not the system's error has words that explain it.
+        let is_bare = error.is_none_or(|error| error.raw_os_error().is_some());
+        let why = if is_bare && self.client.received() == 0 {
+            Down::Unanswered {
+                how: why.to_string(),
+                hint: lost.map_or("", |transport| transport.hint_of_silence()),
             }
-            why => why,
+        } else {
+            why
         };
         self.client.handle_lost(why);
     }
