@@ -4,7 +4,7 @@ use crate::frame::Request;
 use crate::register::Table;
 use std::time::Duration;
 
-/// Why a poll brought no reading, or a later one than it was to be.
+/// Why a poll brought no reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing came in time.
@@ -15,8 +15,6 @@ pub enum Fault {
     Malformed,
     /// The unit refuses, with this code.
     Exception(u8),
-    /// The line is too slow for the period: polls were left out.
-    Overrun,
 }
 
 impl Fault {
@@ -36,7 +34,6 @@ impl Fault {
             Self::Exception(10) => "exception_10",
             Self::Exception(11) => "exception_11",
             Self::Exception(_) => "exception_other",
-            Self::Overrun => "overrun",
         }
     }
 
@@ -88,7 +85,6 @@ impl Fault {
                 let meaning = explain_exception(code, table, address, quantity);
                 format!("unit {unit} refuses {what} with exception {code}, {meaning}")
             }
-            Self::Overrun => format!("unit {unit} was polled too late"),
         }
     }
 }

@@ -12,18 +12,22 @@
 //! It reads and never writes: what a gateway that listens to machines sends them
 //! must not be able to move them.
 
+mod event;
 mod fault;
 mod frame;
 mod master;
 mod plan;
 mod register;
+mod settings;
 mod unit;
 
 #[cfg(test)]
 mod tests;
 
+pub use event::{Event, Next};
 pub use fault::Fault;
 pub use frame::{ANSWER_MAX, Answer, Request, TcpAnswer, find_rtu, parse_tcp};
-pub use master::{Event, Line, Master, Next, Settings};
+pub use master::Master;
 pub use plan::{BITS_MAX, Block, Plan, PlanLimits, REGISTERS_MAX};
 pub use register::{Order, Register, Table, ValueType};
+pub use settings::{Line, Settings};

@@ -11,9 +11,11 @@
 //! it, and hands in what comes by [`Master::space`] and [`Master::handle_bytes`],
 //! and the time by [`Master::handle_time`].
 
+use crate::event::{Event, Next};
 use crate::fault::Fault;
 use crate::frame::{ANSWER_MAX, Answer, Request, TcpAnswer, beside_echo, find_rtu, parse_tcp};
 use crate::plan::Plan;
+use crate::settings::{Line, Settings};
 use crate::unit::Unit;
 use std::time::{Duration, Instant};
 
@@ -27,94 +29,6 @@ const FRAME_MIN: usize = 5;
 /// Characters of the longest frame, and of a request.
 const FRAME_MAX: u32 = 256;
 const REQUEST: u32 = 8;
-
-/// How units are polled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Between two polls of a unit, above 0.
-    pub poll: Duration,
-    /// How long the first byte of an answer may take.
-    pub response_timeout: Duration,
-    /// How long a unit that does not answer is left alone at most.
-    pub retry_max: Duration,
-    /// What they are at.
-    pub line: Line,
-}
-
-/// What units are at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line {
-    /// RTU on a serial line, on which a character takes so long.
-    Serial {
-        /// With its start, parity and stop bits.
-        character: Duration,
-    },
-    /// A TCP connection.
-    Tcp,
-}
-
-impl Line {
-    /// The silence before a request, by which units know its beginning. Modbus over
-    /// Serial Line V1.02, section 2.5.1.1: 3.5 characters, 1.75 ms above 19 200
-    /// baud.
-    pub fn silence(self) -> Duration {
-        match self {
-            Self::Serial { character } => (character * 7 / 2).max(Duration::from_micros(1750)),
-            Self::Tcp => Duration::ZERO,
-        }
-    }
-
-    fn characters(self, count: u32) -> Duration {
-        match self {
-            Self::Serial { character } => character * count,
-            Self::Tcp => Duration::ZERO,
-        }
-    }
-
-    fn is_serial(self) -> bool {
-        matches!(self, Self::Serial { .. })
-    }
-}
-
-/// What is to be done next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// A request may be made: [`Master::ask`].
-    Ask,
-    /// An answer is awaited, until then at most: see [`Master::handle_time`].
-    Listen(Instant),
-    /// Nothing, until then.
-    Wait(Instant),
-}
-
-/// What became of a unit. The units are called by their place in the list that the
-/// master was made with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// All its blocks came: [`Master::values`].
-    Reading {
-        /// The unit.
-        unit: usize,
-        /// The number of the period in which it was asked, from 0: one that was
-        /// left out is seen as a gap.
-        sequence: u64,
-        /// It does answer again, after so many failures; to be told.
-        missed: Option<u32>,
-        /// Periods before this one in which it could not be asked.
-        overrun: u64,
-    },
-    /// A request brought nothing.
-    Failed {
-        /// The unit.
-        unit: usize,
-        /// Why.
-        fault: Fault,
-        /// Whether that is to be told: see [`Master::explain`].
-        is_news: bool,
-    },
-    /// What the connection brings is not Modbus: it is of no use any more.
-    Broken,
-}
 
 /// The master of one line or connection.
 #[derive(Debug)]
@@ -349,7 +263,8 @@ impl Master {
         let Settings {
             poll, retry_max, ..
         } = self.settings;
-        let every = if unit.failures == 0 {
+        // Who has only just missed an answer is most likely still there.
+        let every = if unit.failures <= 1 {
             poll
         } else {
             FORCED_EVERY.max(poll)

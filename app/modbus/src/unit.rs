@@ -75,8 +75,7 @@ impl Unit {
             Fault::Timeout => 0,
             Fault::Crc => 1,
             Fault::Malformed => 2,
-            Fault::Overrun => 3,
-            Fault::Exception(code) => 4 + u32::from(code.min(15)),
+            Fault::Exception(code) => 3 + u32::from(code.min(15)),
         };
         let is_news = self.told & 1 << kind == 0;
         self.told |= 1 << kind;
