@@ -41,8 +41,8 @@ pub use settings::{
     Protocol, RemoteCommand,
 };
 pub use sources::{
-    AlertTimes, Backoff, Clock, FileLink, Format, Link, MqttLink, NodesConfig, Parity, Rs485Config,
-    SerialLink, SourceConfig,
+    AlertTimes, Backoff, Clock, FileLink, Format, Link, ModbusLink, ModbusReach, ModbusRegister,
+    MqttLink, NodesConfig, Parity, Rs485Config, SerialLink, SourceConfig,
 };
 pub use timing::{BudgetConfig, LadderConfig};
 pub use topics::check_level;
@@ -274,7 +274,7 @@ fn read_sources(
     models: &[ModelConfig],
     mqtt: &MqttConfig,
 ) -> Vec<SourceConfig> {
-    let (mut names, mut ports) = (Vec::new(), Vec::new());
+    let (mut names, mut ports, mut buses) = (Vec::new(), Vec::new(), Vec::new());
     let sources = root.tables("sources", |section| {
         let mut source = SourceConfig::read(section)?;
         check_unique(section, "name", &mut names, &source.name);
@@ -285,6 +285,9 @@ fn read_sources(
         if let Link::Mqtt(link) = &source.link {
             let is_tls = link.tls.unwrap_or(mqtt.tls.is_some());
             link.tls_files.check_used(is_tls, section);
+        }
+        if let Link::Modbus(link) = &source.link {
+            sources::check_line(section, link, &mut buses, &mut ports);
         }
         resolve_model(section, &mut source.model, models);
         Some(source)

@@ -163,6 +163,11 @@ impl<'t, 'e> Section<'t, 'e> {
         })
     }
 
+    /// Whether the operator may leave keys out: it is a table of defaults.
+    pub(super) fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
     /// Lets every key pass that is not asked for, where the right ones cannot be known.
     pub(super) fn skip_rest(&mut self) {
         self.takes_any_key = true;

@@ -16,8 +16,11 @@ use super::{
     tree::{self, Entry, Table, Value},
 };
 
+mod modbus;
 mod read;
 
+pub(super) use modbus::check_line;
+pub use modbus::{ModbusLink, ModbusReach, ModbusRegister};
 pub(super) use read::read_defaults;
 
 /// One stream of readings.
@@ -99,6 +102,8 @@ pub enum Format {
     Wire,
     /// What `hark_codec` decodes, by the source's mapping.
     Payload(hark_codec::Format),
+    /// What a Modbus unit answers, by the source's registers.
+    Registers,
 }
 
 /// What is known and wanted of a source's nodes.
@@ -121,6 +126,8 @@ pub enum Link {
     Mqtt(MqttLink),
     /// `kind = "file"`.
     File(FileLink),
+    /// `kind = "modbus"`.
+    Modbus(ModbusLink),
 }
 
 /// How long to wait before a lost link is tried again: doubled from the least to the most.
@@ -230,6 +237,7 @@ pub(super) fn apply_defaults(root: &mut Table) {
             let own_keys = std::mem::take(own);
             *own = start_of(&own_keys, &defaults);
             tree::merge(own, own_keys);
+            modbus::apply_register_defaults(own);
         }
     }
 }

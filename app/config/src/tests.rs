@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod modbus;
 mod wrong;
 mod wrong_together;
 

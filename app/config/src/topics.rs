@@ -253,6 +253,18 @@ impl SensorTemplate {
         })
     }
 
+    /// The name with `value` for every capture.
+    pub fn fill(&self, value: impl fmt::Display) -> String {
+        let mut name = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => name.push_str(text),
+                Part::Capture(_) => name.push_str(&value.to_string()),
+            }
+        }
+        name
+    }
+
     /// Writes the sensor's name for `topic` into `name`, which is cleared first.
     ///
     /// False, and `name` unusable, if `topic` is not one of `pattern`'s or a

@@ -5,6 +5,7 @@
 
 mod file;
 mod memory;
+mod modbus;
 mod mqtt;
 mod node_log;
 mod nodes;
@@ -12,6 +13,7 @@ pub mod recognise;
 mod serial;
 
 pub use memory::{MemoryFeed, SEQUENCE_FIRST, wait_until, write_sequence};
+pub use modbus::misfits;
 pub use node_log::LogTable;
 pub use serial::settings as serial_settings;
 
@@ -24,6 +26,7 @@ use hark_outlet::mqtt::Broker;
 use hark_serve::hot_path::{HotPath, NodeMemories, Receipt};
 use hark_serve::{Feed, NodeRequest};
 use hark_threads::Backoff;
+use modbus::ModbusFeed;
 use mqtt::MqttFeed;
 use nodes::Nodes;
 use serial::SerialFeed;
@@ -45,6 +48,11 @@ pub fn open(
     hot_path: &mut HotPath,
     broker: Option<&Broker>,
 ) -> anyhow::Result<Box<dyn Feed>> {
+    if let Link::Modbus(link) = &source.link {
+        let feed = ModbusFeed::new(link, source, hot_path)
+            .with_context(|| format!("source {}", source.name))?;
+        return Ok(Box::new(feed));
+    }
     let decoder =
         StreamDecoder::new(source, hot_path).with_context(|| format!("source {}", source.name))?;
     Ok(match &source.link {
@@ -57,6 +65,7 @@ pub fn open(
             let broker = broker.context("an MQTT source has a broker")?;
             Box::new(MqttFeed::new(link, source, config, decoder, broker)?)
         }
+        Link::Modbus(_) => unreachable!("returned above"),
     })
 }
 
@@ -92,6 +101,7 @@ impl StreamDecoder {
                 decoder: Decoder::new(format, hot_path.schema(), &config.mapping)?,
                 lines: LineSplitter::new(),
             },
+            Format::Registers => unreachable!("units are asked, and send no payloads"),
         };
         Ok(Self {
             kind,

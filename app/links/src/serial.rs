@@ -190,7 +190,7 @@ fn write_frame(line: &mut SerialLine, message: &Message) -> Result<(), SerialErr
     line.write_all(&bytes[..=len])
 }
 
-fn describe(error: &SerialError) -> String {
+pub(super) fn describe(error: &SerialError) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

@@ -87,7 +87,7 @@ impl Start<'_> {
                 let id = format!("{}-{}", client_id(config, self.device), source.name);
                 Some(broker(config, config.broker_of(link), id)?)
             }
-            Link::Serial(_) | Link::File(_) => None,
+            Link::Serial(_) | Link::File(_) | Link::Modbus(_) => None,
         };
         if publishes_itself(config, source) {
             hot_path.hold_verdicts(format!("{}/{}/verdict/", config.mqtt.root, self.device));
@@ -296,7 +296,7 @@ pub(super) fn publishes_itself(config: &Config, source: &SourceConfig) -> bool {
     let mqtt = &config.mqtt;
     let is_same = match &source.link {
         Link::Mqtt(link) => config.broker_of(link) == config.mqtt.address(),
-        Link::Serial(_) | Link::File(_) => false,
+        Link::Serial(_) | Link::File(_) | Link::Modbus(_) => false,
     };
     mqtt.enabled && mqtt.verdicts && is_same
 }

@@ -99,8 +99,16 @@ pub(super) fn check_named(config: &Config) -> Vec<String> {
             Err(error) => problems.push(format!("models, {}: {error:#}", model.name)),
         }
     }
-    for source in &config.sources {
+    for (index, source) in config.sources.iter().enumerate() {
         let name = &source.name;
+        if let Some(bundle) = bundles.get(source.model.as_str()) {
+            let misfits = hark_links::misfits(source, &bundle.pipeline().schema);
+            let told = misfits.into_iter().map(|(key, why)| {
+                let key = format!("sources[{index}].{key}");
+                config.remark(&key, why).to_string()
+            });
+            problems.extend(told);
+        }
         if let (Format::Payload(format), Some(bundle)) =
             (source.format, bundles.get(source.model.as_str()))
         {
@@ -132,7 +140,7 @@ pub(super) fn check_named(config: &Config) -> Vec<String> {
 
 fn check_link(config: &Config, link: &Link) -> Option<String> {
     match link {
-        Link::Serial(_) => None,
+        Link::Serial(_) | Link::Modbus(_) => None,
         Link::File(link) => {
             let error = std::fs::File::open(&link.path).err()?;
             Some(format!("path: {}: {error}", link.path.display()))

@@ -113,7 +113,7 @@ fn ensure_usable(summary: &Summary, config: &Config) -> anyhow::Result<()> {
         .iter()
         .filter_map(|source| match &source.link {
             Link::File(link) => Some(link.path.display().to_string()),
-            Link::Serial(_) | Link::Mqtt(_) => None,
+            Link::Serial(_) | Link::Mqtt(_) | Link::Modbus(_) => None,
         });
     ensure!(
         summary.readings > summary.rejected,

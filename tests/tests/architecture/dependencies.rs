@@ -12,7 +12,7 @@ use crate::{Package, packages, root};
 ///
 /// `hark-codec` and `hark-rig` lie below the app so that payload decoding and
 /// the simulated pump build, and are fuzzed, without the model runtime.
-const PICTURE: [(&str, &[&str]); 21] = [
+const PICTURE: [(&str, &[&str]); 22] = [
     (
         "hark",
         &[
@@ -35,7 +35,10 @@ const PICTURE: [(&str, &[&str]); 21] = [
     ),
     ("hark-broker", &["hark-threads"]),
     ("hark-codec", &["hark-engine"]),
-    ("hark-config", &["hark-codec", "hark-engine", "hark-hal"]),
+    (
+        "hark-config",
+        &["hark-codec", "hark-engine", "hark-hal", "hark-modbus"],
+    ),
     ("hark-engine", &["hark-ladder", "hark-wire"]),
     ("hark-hal", &["hark-wire"]),
     ("hark-keeper", &[]),
@@ -47,6 +50,7 @@ const PICTURE: [(&str, &[&str]); 21] = [
             "hark-config",
             "hark-engine",
             "hark-hal",
+            "hark-modbus",
             "hark-mqtt",
             "hark-outlet",
             "hark-serve",
@@ -54,6 +58,7 @@ const PICTURE: [(&str, &[&str]); 21] = [
             "hark-wire",
         ],
     ),
+    ("hark-modbus", &[]),
     ("hark-models", &[]),
     ("hark-mqtt", &[]),
     (

@@ -134,6 +134,49 @@ impl<'t> Section<'t, '_> {
         }
     }
 
+    /// Whole numbers without repeats: one, an array of them, or ranges as text, such
+    /// as "1-3,7".
+    pub(crate) fn numbers(&mut self, key: &'static str, range: RangeInclusive<u8>) -> Vec<u8> {
+        let (least, most) = (*range.start(), *range.end());
+        let Some(entry) = self.get(key) else {
+            return Vec::new();
+        };
+        let found = match &entry.value {
+            Value::Integer(number) => Some(vec![*number]),
+            Value::Text(text) => ranges_of(text),
+            Value::Array(items) => items
+                .iter()
+                .map(|item| match item.value {
+                    Value::Integer(number) => Some(number),
+                    _ => None,
+                })
+                .collect(),
+            _ => None,
+        };
+        let Some(found) = found.filter(|found| !found.is_empty()) else {
+            let expected = "a whole number, an array of them, or text such as \"1-3,7\"";
+            self.wrong_type(entry, key, expected);
+            return Vec::new();
+        };
+        let mut numbers = Vec::new();
+        for number in found {
+            match u8::try_from(number).ok().filter(|n| range.contains(n)) {
+                None => self.wrong(key, format!("must be {least} to {most}, found {number}")),
+                Some(number) if numbers.contains(&number) => {
+                    self.wrong(key, format!("{number} is named twice"));
+                }
+                Some(number) => numbers.push(number),
+            }
+        }
+        numbers
+    }
+
+    /// Whether `key` is there with a string, or with anything else.
+    pub(crate) fn is_text(&self, key: &str) -> Option<bool> {
+        let entry = self.table.get(key)?;
+        Some(matches!(entry.value, Value::Text(_)))
+    }
+
     pub(crate) fn float(&mut self, key: &'static str, range: RangeInclusive<f64>) -> f64 {
         let (least, most) = (*range.start(), *range.end());
         let number = match self.get(key) {
@@ -233,4 +276,15 @@ impl<'t> Section<'t, '_> {
 fn list<T>(words: &[(&str, T)]) -> String {
     let quoted: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
     quoted.join(", ")
+}
+
+/// The numbers of `1-3,7`.
+fn ranges_of(text: &str) -> Option<Vec<i64>> {
+    let mut numbers = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u8, u8) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        numbers.extend((first..=last).map(i64::from));
+    }
+    Some(numbers)
 }

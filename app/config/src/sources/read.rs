@@ -4,7 +4,7 @@ use hark_codec::MappingConfig;
 
 use super::{
     AlertTimes, Backoff, Clock, FileLink, Format, Link, MqttLink, NodesConfig, Parity, Rs485Config,
-    SensorTemplate, SerialLink, SourceConfig, TopicPattern,
+    SensorTemplate, SerialLink, SourceConfig, TopicPattern, modbus,
 };
 use crate::{
     connection::TlsConfig,
@@ -43,6 +43,10 @@ pub(crate) fn read_defaults(section: &mut Section<'_, '_>) {
         Common::read(file);
         read_file(file);
     });
+    section.partial_table("modbus", |modbus| {
+        Common::read(modbus);
+        modbus::read_defaults(modbus);
+    });
 }
 
 /// The keys that every kind has.
@@ -79,19 +83,21 @@ impl Common {
 }
 
 /// The keys that depend on the kind.
-type Stream = (Option<SensorTemplate>, Format, NodesConfig, Link);
+pub(super) type Stream = (Option<SensorTemplate>, Format, NodesConfig, Link);
 
 #[derive(Clone, Copy)]
 enum Kind {
     Serial,
     Mqtt,
     File,
+    Modbus,
 }
 
 const KINDS: &[(&str, Kind)] = &[
     ("serial", Kind::Serial),
     ("mqtt", Kind::Mqtt),
     ("file", Kind::File),
+    ("modbus", Kind::Modbus),
 ];
 
 impl SourceConfig {
@@ -108,11 +114,15 @@ impl SourceConfig {
             Kind::Serial => read_serial(section),
             Kind::Mqtt => read_mqtt(section),
             Kind::File => read_file(section),
+            Kind::Modbus => modbus::read(section),
         };
         let mut alerts = common.alerts;
         // A recording has gaps of its own.
         if let Kind::File = kind {
             alerts.silent_after_ms.get_or_insert(0);
+        }
+        if let Link::Modbus(link) = &link {
+            alerts.silent_after_ms = alerts.silent_after_ms.or(link.silent_after_ms());
         }
         Some(Self {
             name,
@@ -170,7 +180,7 @@ fn read_serial(section: &mut Section<'_, '_>) -> Stream {
 }
 
 /// The keys are read even where the first says no: what is wrong is wrong.
-fn read_rs485(section: &mut Section<'_, '_>) -> Option<Rs485Config> {
+pub(super) fn read_rs485(section: &mut Section<'_, '_>) -> Option<Rs485Config> {
     let is_on = section.boolean("rs485");
     let rs485 = Rs485Config {
         is_rts_on_send: section.boolean("rs485_rts_on_send"),
@@ -225,7 +235,7 @@ fn read_file(section: &mut Section<'_, '_>) -> Stream {
 
 impl NodesConfig {
     /// Nodes that nobody talks to: there is no way back.
-    const UNASKED: Self = Self {
+    pub(super) const UNASKED: Self = Self {
         elf: None,
         period_ms: 0,
         running: true,
@@ -233,7 +243,7 @@ impl NodesConfig {
 }
 
 impl Backoff {
-    fn read(section: &mut Section<'_, '_>) -> Self {
+    pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
         let backoff = Self {
             ms_min: section.integer("reconnect_ms_min", 10..=600_000),
             ms_max: section.integer("reconnect_ms_max", 10..=600_000),
@@ -267,7 +277,7 @@ fn read_topics(section: &mut Section<'_, '_>) -> Vec<TopicPattern> {
 }
 
 /// A template; only MQTT sources have topics that could fill in its captures.
-fn read_sensor(section: &mut Section<'_, '_>) -> Option<SensorTemplate> {
+pub(super) fn read_sensor(section: &mut Section<'_, '_>) -> Option<SensorTemplate> {
     let text = section.text_or_none("sensor")?;
     SensorTemplate::parse(&text)
         .map_err(|message| section.wrong("sensor", message))

@@ -217,9 +217,9 @@ fn unknown_words_list_the_right_ones() {
         ],
     );
     check(
-        "[[sources]]\nname = 'x'\nkind = 'modbus'\nunit = 1\n",
+        "[[sources]]\nname = 'x'\nkind = 'canbus'\nunit = 1\n",
         &[
-            "gateway.toml:3:8: sources[0].kind: must be one of \"serial\", \"mqtt\", \"file\", found \"modbus\"",
+            "gateway.toml:3:8: sources[0].kind: must be one of \"serial\", \"mqtt\", \"file\", \"modbus\", found \"canbus\"",
         ],
     );
 }

@@ -1,7 +1,7 @@
 //! What a configuration names and a machine lacks, each with the file and line
 //! that names it and with what is there instead.
 
-use hark_config::{Config, ConfigError, Link};
+use hark_config::{Config, ConfigError, Link, ModbusReach};
 use hark_hal::{Board, GpioChip};
 use std::fs;
 use std::path::Path;
@@ -19,6 +19,10 @@ pub(crate) fn missing(config: &Config, board: &Board) -> Vec<ConfigError> {
     let ports = config.sources.iter().enumerate();
     let ports = ports.filter_map(|(index, source)| match &source.link {
         Link::Serial(link) => missing_port(config, board, index, &link.port),
+        Link::Modbus(link) => match &link.reach {
+            ModbusReach::Serial { port, .. } => missing_port(config, board, index, port),
+            ModbusReach::Tcp { .. } => None,
+        },
         Link::Mqtt(_) | Link::File(_) => None,
     });
     let lines = missing_lines(config, &board.gpio_chips());

@@ -46,7 +46,10 @@ pub(super) fn judge(report: &LineReport) -> Finding {
         }
         Heard::Text { .. } => finding.note("text, but no readings: a console perhaps"),
         Heard::Nmea { .. } => finding.note("hark has no NMEA source"),
-        Heard::Modbus { .. } => finding.note("hark listens to nodes and lines, not to Modbus"),
+        Heard::Modbus { .. } => finding.note(
+            "somebody asks these units already, and a line has one master; where that is to be hark, \
+             a source of kind = \"modbus\" asks them",
+        ),
         Heard::Frames { node: None, .. } => {
             finding.note("the node says who it is at its start, and when hark asks")
         }
