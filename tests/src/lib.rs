@@ -2,11 +2,15 @@
 //!
 //! A missing tool is an error that says how to install it, never a skipped test.
 
+mod modbus;
+
 use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+
+pub use modbus::{ModbusBus, ModbusServer, mbpoll};
 
 pub use hark_mosquitto::{
     Authority, Issued, Message, Mosquitto, Persistence, Settings, Subject, Subscription, Tls,

@@ -15,6 +15,7 @@ mod image;
 mod no_std;
 mod packages;
 mod process;
+mod python;
 mod qemu;
 mod qmp;
 mod steps;

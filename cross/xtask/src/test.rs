@@ -13,9 +13,10 @@ use anyhow::{Result, ensure};
 use crate::no_std;
 use crate::packages::{self, Package};
 use crate::process::{self, cargo, command, output, target_dir, workspace_root};
+use crate::python;
 use crate::steps::{self, Step};
 
-const TOOLS: [Package; 7] = [
+const TOOLS: [Package; 9] = [
     Package {
         name: "qemu-system-arm",
         program: "qemu-system-arm",
@@ -47,6 +48,16 @@ const TOOLS: [Package; 7] = [
         why: "the end-to-end tests watch topics with a client that is not ours",
     },
     Package {
+        name: "libmodbus-dev",
+        program: "/usr/include/modbus/modbus.h",
+        why: "the end-to-end tests poll units of libmodbus",
+    },
+    Package {
+        name: "mbpoll",
+        program: "mbpoll",
+        why: "the end-to-end tests write and read registers with a Modbus client that is not ours",
+    },
+    Package {
         name: "strace",
         program: "strace",
         why: "a test watches which folders are synced",
@@ -60,7 +71,7 @@ const SHELLCHECK: [Package; 1] = [Package {
 }];
 
 /// Cheap steps first, so that a slip shows before the long builds.
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step {
         name: "fmt",
         why: "the source is formatted",
@@ -96,6 +107,12 @@ const STEPS: [Step; 9] = [
         why: "the end-to-end tests run the hark binary",
         needs: &[],
         run: || run(&["build", "--release", "--package", "hark"]),
+    },
+    Step {
+        name: "pymodbus",
+        why: "the end-to-end tests poll a Modbus simulator that is not ours",
+        needs: &[],
+        run: install_pymodbus,
     },
     Step {
         name: "test",
@@ -178,6 +195,12 @@ fn test_node() -> Result<()> {
     test.arg(target_dir().join("node"))
         .current_dir(workspace_root().join("hal/node"));
     process::run(test)
+}
+
+fn install_pymodbus() -> Result<()> {
+    let at = target_dir().join("pymodbus");
+    let what = "pymodbus from PyPI, once";
+    python::install(&at, "tests/modbus/requirements.txt", what).map(drop)
 }
 
 fn check_lock() -> Result<()> {

@@ -30,6 +30,7 @@ mod hostile_bundles;
 mod lifecycle;
 mod line;
 mod log;
+mod modbus;
 mod models;
 mod mqtt_formats;
 mod node;

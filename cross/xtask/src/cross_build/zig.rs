@@ -7,15 +7,14 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use super::GLIBC_MAX;
-use crate::packages;
-use crate::process::{command, output, run, target_dir, workspace_root};
+use crate::process::target_dir;
+use crate::python;
 use crate::toolchain::Toolchain;
 
 const REQUIREMENTS: &str = "cross/requirements.txt";
@@ -41,36 +40,9 @@ fn with_floor(target: &str) -> String {
 
 /// Makes the Python environment unless it is there; returns its programs.
 fn install() -> Result<PathBuf> {
-    let wanted = workspace_root().join(REQUIREMENTS);
-    let wanted = fs::read_to_string(&wanted).with_context(|| format!("reading {REQUIREMENTS}"))?;
     let environment = target_dir().join("toolchain/zig");
-    let programs = environment.join("bin");
-    // Written last, so that an interrupted installation is begun again.
-    let installed = environment.join("requirements.txt");
-    if fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
-        return Ok(programs);
-    }
-    println!("installing zig from PyPI: 100 MB, once");
-    make_environment(&environment)?;
-    let mut pip = command(programs.join("pip"));
-    pip.args(["install", "--quiet", "--disable-pip-version-check"])
-        .args(["--no-deps", "--only-binary=:all:", "--require-hashes"])
-        .args(["--requirement", REQUIREMENTS]);
-    run(pip)?;
-    fs::write(&installed, wanted).with_context(|| format!("writing {}", installed.display()))?;
-    Ok(programs)
-}
-
-fn make_environment(at: &Path) -> Result<()> {
-    let mut has_venv = command("python3");
-    has_venv.args(["-c", "import venv, ensurepip"]);
-    if output(has_venv).is_err() {
-        // Debian splits both off python3, which alone has a program to look for.
-        packages::install(&["python3", "python3-venv"])?;
-    }
-    let mut venv = command("python3");
-    venv.args(["-m", "venv", "--clear"]).arg(at);
-    run(venv)
+    let what = "zig from PyPI: 100 MB, once";
+    python::install(&environment, REQUIREMENTS, what)
 }
 
 /// The search path with `programs` first: zigbuild finds zig by it.
@@ -87,6 +59,8 @@ fn before_path(programs: &Path) -> Result<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::workspace_root;
+    use std::fs;
 
     #[test]
     fn only_targets_with_glibc_have_a_floor() {
