@@ -1,7 +1,7 @@
 #!/bin/sh
 # Fuzzes one target with stable Rust, without cargo-fuzz:
 #
-#     tests/fuzz/run.sh broker|cbor|csv|json|lines|mqtt|wire [libFuzzer options]
+#     tests/fuzz/run.sh broker|cbor|csv|json|lines|modbus|mqtt|wire [libFuzzer options]
 #
 # The checked-in corpus is the seed; what is found beside it goes to
 # target/corpus, and an input that fails to artifacts. Without options it
@@ -10,7 +10,7 @@
 # has no `unsafe`.
 set -eu
 cd "$(dirname "$0")"
-fuzz_target=${1:?which target: broker, cbor, csv, json, lines, mqtt or wire}
+fuzz_target=${1:?which target: broker, cbor, csv, json, lines, modbus, mqtt or wire}
 shift
 [ $# -gt 0 ] || set -- -max_total_time=60
 
