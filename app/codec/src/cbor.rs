@@ -1,4 +1,4 @@
-//! CBOR payloads, of the same three shapes as JSON.
+//! CBOR, value by value.
 //!
 //! Numbers may be integers or floats of any width; maps and arrays may be
 //! definite or indefinite. A tag is looked through; tags 0 and 1 (RFC 8949,
@@ -10,223 +10,56 @@ use minicbor::data::{IanaTag, Tag, Type};
 
 use crate::{
     config::TimestampUnit,
-    decoder::Decoded,
+    decoder::Sink,
     draft::{Draft, Scalar, unexpected},
-    json::NESTING_MAX,
-    mapping::{Field, Mapping},
-    rejected::Rejected,
+    rejected::{Fault, Rejected},
+    walk::{NESTING_MAX, Tokens, Value, Walk},
 };
 
-pub(crate) fn decode<'p>(mapping: &Mapping, payload: &'p [u8]) -> Result<Decoded<'p>, Rejected> {
-    let mut parse = Parse {
-        draft: Draft::new(mapping),
-        input: minicbor::Decoder::new(payload),
-        sensor: None,
-    };
-    parse
-        .whole()
-        .map_err(|fault| match parse.input.position() {
-            0 => fault,
-            position => fault.at(format_args!(" at byte {position}")),
-        })?;
-    Ok(Decoded {
-        reading: parse.draft.finish()?,
-        sensor: parse.sensor,
-    })
-}
-
-struct Parse<'m, 'p> {
-    draft: Draft<'m>,
-    input: minicbor::Decoder<'p>,
-    sensor: Option<Cow<'p, str>>,
-}
-
-impl<'p> Parse<'_, 'p> {
-    fn whole(&mut self) -> Result<(), Rejected> {
-        match self.untagged()? {
-            Type::Array | Type::ArrayIndef => self.array()?,
-            Type::Map | Type::MapIndef => self.fields()?,
-            _ => {
-                let found = self.scalar()?;
-                return Err(unexpected("the payload", "a map or an array", found));
-            }
-        }
-        match self.input.input().len() - self.input.position() {
-            0 => Ok(()),
+/// Decodes the one item of `payload`. Returns how many readings and rejections there
+/// were.
+pub(crate) fn decode(draft: Draft<'_>, payload: &[u8], sink: Sink<'_>) -> usize {
+    let mut walk = Walk::new(draft, Cbor(minicbor::Decoder::new(payload)), sink);
+    let result = walk.message().and_then(|is_reading| {
+        let input = &walk.tokens.0;
+        match input.input().len() - input.position() {
+            0 => Ok(is_reading),
             rest => Err(Rejected::malformed(format_args!(
                 "{rest} bytes follow the payload's end"
             ))),
         }
-    }
-
-    fn fields(&mut self) -> Result<(), Rejected> {
-        let len = self.input.map().map_err(malformed)?;
-        let mut items = Items::new(len);
-        while items.has_next(&mut self.input)? {
-            let name = self.name()?;
-            let field = self.draft.mapping.field(name, self.draft.next);
-            self.draft.claim(field)?;
-            match field {
-                Field::Values => self.values()?,
-                Field::Units => self.units()?,
-                Field::Unknown => self.skip(0)?,
-                Field::Channel(channel) => self.channel(channel)?,
-                Field::Sequence => {
-                    let scalar = self.scalar()?;
-                    self.draft.set_sequence(scalar)?;
-                }
-                Field::Timestamp => self.timestamp()?,
-                Field::Sensor => self.sensor()?,
-            }
-        }
-        Ok(())
-    }
-
-    fn values(&mut self) -> Result<(), Rejected> {
-        match self.untagged()? {
-            Type::Array | Type::ArrayIndef => self.array(),
-            Type::Map | Type::MapIndef => self.named(),
-            _ => match self.scalar()? {
-                Scalar::Null => Ok(()),
-                found => Err(unexpected("the values", "a map or an array", found)),
-            },
+    });
+    match result {
+        Ok(true) => walk.give(),
+        Ok(false) => {}
+        Err(fault) => {
+            let fault = walk.tokens.at(fault);
+            walk.reject(fault);
         }
     }
+    walk.count
+}
 
-    fn array(&mut self) -> Result<(), Rejected> {
-        let len = self.input.array().map_err(malformed)?;
-        let mut items = Items::new(len);
-        let mut count = 0;
-        while items.has_next(&mut self.input)? {
-            if count < self.draft.mapping.len() {
-                self.draft.claim(Field::Channel(count))?;
-                self.channel(count)?;
-            } else {
-                self.skip(0)?;
-            }
-            count += 1;
-        }
-        self.draft.check_len(count)
-    }
+#[derive(Clone)]
+pub(crate) struct Cbor<'p>(minicbor::Decoder<'p>);
 
-    fn named(&mut self) -> Result<(), Rejected> {
-        let len = self.input.map().map_err(malformed)?;
-        let mut items = Items::new(len);
-        while items.has_next(&mut self.input)? {
-            let name = self.name()?;
-            match self.draft.mapping.channel(name, self.draft.next) {
-                Some(channel) => {
-                    self.draft.claim(Field::Channel(channel))?;
-                    self.channel(channel)?;
-                }
-                None => self.skip(0)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn units(&mut self) -> Result<(), Rejected> {
-        if !matches!(self.untagged()?, Type::Map | Type::MapIndef) {
-            return match self.scalar()? {
-                Scalar::Null => Ok(()),
-                found => Err(unexpected("the units", "a map", found)),
-            };
-        }
-        let len = self.input.map().map_err(malformed)?;
-        let mut items = Items::new(len);
-        while items.has_next(&mut self.input)? {
-            let name = self.name()?;
-            match self.draft.mapping.channel(name, self.draft.next) {
-                Some(channel) => self.unit(channel)?,
-                None => self.skip(0)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn unit(&mut self, channel: usize) -> Result<(), Rejected> {
-        match self.scalar()? {
-            Scalar::Null => Ok(()),
-            Scalar::Text(unit) => self.draft.check_unit(channel, unit),
-            found => Err(unexpected("a unit", "text", found)),
-        }
-    }
-
-    fn channel(&mut self, channel: usize) -> Result<(), Rejected> {
-        let scalar = self.scalar()?;
-        self.draft.set_channel(channel, scalar)
-    }
-
-    fn sensor(&mut self) -> Result<(), Rejected> {
-        match self.scalar()? {
-            Scalar::Null => Ok(()),
-            Scalar::Text(name) => {
-                self.sensor = Some(Cow::Borrowed(name));
-                Ok(())
-            }
-            found => Err(unexpected("the sensor", "text", found)),
-        }
-    }
-
-    fn timestamp(&mut self) -> Result<(), Rejected> {
-        let unit = match self.input.probe().tag() {
-            Ok(tag) if tag == Tag::from(IanaTag::Timestamp) => TimestampUnit::Seconds,
-            _ => self.draft.mapping.timestamp_unit,
-        };
-        let scalar = self.scalar()?;
-        self.draft.set_timestamp(scalar, unit)
-    }
-
-    /// The name of a map's next field.
-    fn name(&mut self) -> Result<&'p str, Rejected> {
-        match self.scalar()? {
-            Scalar::Text(name) => Ok(name),
-            found => Err(unexpected("a name in a map", "text", found)),
-        }
-    }
-
-    /// A value that is no array and no map; of those, only the kind is read.
-    fn scalar(&mut self) -> Result<Scalar<'p>, Rejected> {
-        let kind = self.untagged()?;
-        let input = &mut self.input;
-        let scalar = match kind {
-            Type::U8 | Type::U16 | Type::U32 | Type::U64 => input.u64().map(Scalar::Unsigned),
-            Type::I8 | Type::I16 | Type::I32 | Type::I64 => input.i64().map(Scalar::Signed),
-            // Below i64: only CBOR can write it, and only a float can hold it.
-            Type::Int => input
-                .int()
-                .map(|value| Scalar::Float(i128::from(value) as f64)),
-            Type::F16 | Type::F32 | Type::F64 => input.f64().map(Scalar::Float),
-            Type::String => input.str().map(Scalar::Text),
-            Type::Null => input.null().map(|()| Scalar::Null),
-            Type::Undefined => input.undefined().map(|()| Scalar::Null),
-            Type::Bool => Ok(Scalar::Other("a boolean")),
-            Type::Array | Type::ArrayIndef => Ok(Scalar::Other("an array")),
-            Type::Map | Type::MapIndef => Ok(Scalar::Other("a map")),
-            Type::StringIndef => Ok(Scalar::Other("text in parts")),
-            Type::Tag => Ok(Scalar::Other("a tag in a tag")),
-            _ => Ok(Scalar::Other("neither number nor text")),
-        };
-        scalar.map_err(malformed)
-    }
-
+impl<'p> Cbor<'p> {
     /// The kind of the next item, inside one tag if it has one.
-    fn untagged(&mut self) -> Result<Type, Rejected> {
+    fn untagged(&mut self) -> Result<Type, Fault> {
         if self.datatype()? == Type::Tag {
-            self.input.tag().map_err(malformed)?;
+            self.0.tag().map_err(malformed)?;
         }
         self.datatype()
     }
 
-    fn datatype(&self) -> Result<Type, Rejected> {
-        self.input.datatype().map_err(malformed)
+    fn datatype(&self) -> Result<Type, Fault> {
+        self.0.datatype().map_err(malformed)
     }
 
-    /// Passes over an item of any shape up to [`NESTING_MAX`].
-    fn skip(&mut self, depth: usize) -> Result<(), Rejected> {
+    fn skip_within(&mut self, depth: usize) -> Result<(), Fault> {
         let (len, per_item) = match self.untagged()? {
-            Type::Array | Type::ArrayIndef => (self.input.array(), 1),
-            Type::Map | Type::MapIndef => (self.input.map(), 2),
+            Type::Array | Type::ArrayIndef => (self.0.array(), 1),
+            Type::Map | Type::MapIndef => (self.0.map(), 2),
             Type::Tag => return Err(Rejected::malformed(format_args!("a tag in a tag"))),
             // minicbor would pass over it as if it were a value.
             Type::Break => {
@@ -234,7 +67,7 @@ impl<'p> Parse<'_, 'p> {
                     "a break where a value belongs"
                 )));
             }
-            _ => return self.input.skip().map_err(malformed),
+            _ => return self.0.skip().map_err(malformed),
         };
         if depth == NESTING_MAX {
             return Err(Rejected::malformed(format_args!(
@@ -242,18 +75,93 @@ impl<'p> Parse<'_, 'p> {
             )));
         }
         let mut items = Items::new(len.map_err(malformed)?);
-        while items.has_next(&mut self.input)? {
+        while items.has_next(&mut self.0)? {
             for _ in 0..per_item {
-                self.skip(depth + 1)?;
+                self.skip_within(depth + 1)?;
             }
         }
         Ok(())
     }
 }
 
+impl<'p> Tokens<'p> for Cbor<'p> {
+    type Group = Items;
+
+    fn value(&mut self) -> Result<Value<'p, Items>, Fault> {
+        let kind = self.untagged()?;
+        let input = &mut self.0;
+        let scalar = match kind {
+            Type::Array | Type::ArrayIndef => {
+                let len = input.array().map_err(malformed)?;
+                return Ok(Value::Array(Items::new(len)));
+            }
+            Type::Map | Type::MapIndef => {
+                let len = input.map().map_err(malformed)?;
+                return Ok(Value::Map(Items::new(len)));
+            }
+            Type::U8 | Type::U16 | Type::U32 | Type::U64 => input.u64().map(Scalar::Unsigned),
+            Type::I8 | Type::I16 | Type::I32 | Type::I64 => input.i64().map(Scalar::Signed),
+            // Below i64: only CBOR can write it, and only a float can hold it.
+            Type::Int => input
+                .int()
+                .map(|value| Scalar::Float(i128::from(value) as f64)),
+            Type::F16 | Type::F32 | Type::F64 => input.f64().map(Scalar::Float),
+            Type::String => input.str().map(|text| Scalar::Text(text)),
+            Type::Null => input.null().map(|()| Scalar::Null),
+            Type::Undefined => input.undefined().map(|()| Scalar::Null),
+            Type::Bool => input
+                .bool()
+                .map(|yes| if yes { Scalar::True } else { Scalar::False }),
+            Type::StringIndef => Ok(Scalar::Other("text in parts")),
+            Type::Tag => Ok(Scalar::Other("a tag in a tag")),
+            _ => Ok(Scalar::Other("neither number nor text")),
+        };
+        scalar.map(Value::Scalar).map_err(malformed)
+    }
+
+    fn has_element(&mut self, items: &mut Items) -> Result<bool, Fault> {
+        items.has_next(&mut self.0)
+    }
+
+    fn name(&mut self, items: &mut Items) -> Result<Option<Cow<'p, str>>, Fault> {
+        if !items.has_next(&mut self.0)? {
+            return Ok(None);
+        }
+        match self.value()? {
+            Value::Scalar(Scalar::Text(name)) => Ok(Some(Cow::Borrowed(name))),
+            Value::Scalar(found) => Err(unexpected("a name in a map", "text", found)),
+            Value::Array(_) | Value::Map(_) => Err(unexpected(
+                "a name in a map",
+                "text",
+                Scalar::Other("an array or a map"),
+            )),
+        }
+    }
+
+    fn skip(&mut self) -> Result<(), Fault> {
+        self.skip_within(0)
+    }
+
+    fn time_unit(&self) -> Option<TimestampUnit> {
+        let mut ahead = self.0.clone();
+        let is_tagged = ahead
+            .tag()
+            .is_ok_and(|tag| tag == Tag::from(IanaTag::Timestamp));
+        is_tagged.then_some(TimestampUnit::Seconds)
+    }
+
+    #[cold]
+    fn at(&self, fault: Fault) -> Fault {
+        match self.0.position() {
+            0 => fault,
+            position => fault.at(format_args!(" at byte {position}")),
+        }
+    }
+}
+
 /// What is left of an array or a map. A declared length is only counted down,
 /// never reserved: it may be 2^64.
-struct Items {
+pub(crate) struct Items {
     left: Option<u64>,
 }
 
@@ -262,7 +170,7 @@ impl Items {
         Self { left: len }
     }
 
-    fn has_next(&mut self, input: &mut minicbor::Decoder<'_>) -> Result<bool, Rejected> {
+    fn has_next(&mut self, input: &mut minicbor::Decoder<'_>) -> Result<bool, Fault> {
         match &mut self.left {
             Some(0) => Ok(false),
             Some(left) => {
@@ -279,7 +187,7 @@ impl Items {
 }
 
 #[cold]
-fn malformed(error: minicbor::decode::Error) -> Rejected {
+fn malformed(error: minicbor::decode::Error) -> Fault {
     if error.is_end_of_input() {
         return Rejected::malformed(format_args!("the payload ends too early"));
     }

@@ -6,8 +6,13 @@ use hark_engine::{Reading, Rejection, Schema};
 use serde::Deserialize;
 
 use crate::{
-    CsvDecoder, MappingConfig, Rejected, cbor, json,
-    mapping::{Mapping, MappingError},
+    BYTE_ORDER_MARK, MappingConfig, Rejected, cbor,
+    csv::Csv,
+    draft::{Draft, Memory, Scalar},
+    encoding, json,
+    mapping::{Field, Mapping, MappingError},
+    number,
+    rejected::Fault,
 };
 
 /// The longest payload, bytes. The largest sensible one, 32 channels with long
@@ -15,18 +20,19 @@ use crate::{
 /// show in the latency of the sensors beside it.
 pub const PAYLOAD_MAX: usize = 64 * 1024;
 
-/// What some editors and loggers write in front of UTF-8.
-pub const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+/// The most readings that are taken from one message: what was gathered in a quarter
+/// of an hour at one a second. They wait in memory until each is served.
+pub const READINGS_MAX: usize = 1024;
 
 /// The format of a source's payloads.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// RFC 8259, one value for each payload.
+    /// RFC 8259, one value or more for each payload.
     Json,
     /// RFC 8949, one data item for each payload.
     Cbor,
-    /// RFC 4180, one line for each payload.
+    /// RFC 4180, one line or more for each payload.
     Csv,
 }
 
@@ -64,12 +70,20 @@ impl fmt::Display for Format {
 /// What a payload holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decoded<'a> {
-    /// A finite value for every channel of the schema, in its order.
-    pub reading: Reading,
+    /// The channels of the schema, in its order: a finite value for each, unless
+    /// the mapping says that payloads are partial.
+    pub reading: &'a Reading,
+    /// The channels that have a value, a bit each from the lowest.
+    pub channels: u32,
     /// The sensor's name, if the payload gives it; of any length that fits in
     /// a payload, and not yet compared with the sensors that are configured.
     pub sensor: Option<Cow<'a, str>>,
 }
+
+/// Takes each reading of a payload, or why it is none.
+///
+/// Not a type of its own for each user: decoding is compiled here, once and fast.
+pub type Sink<'s> = &'s mut dyn FnMut(Result<Decoded<'_>, Rejected>);
 
 /// Decodes the payloads of one source.
 ///
@@ -83,25 +97,30 @@ pub struct Decoded<'a> {
 /// let schema = Schema { period_ms: 10.0, age_max_ms: None, channels: vec![pressure] };
 /// let mut decoder = Decoder::new(Format::Json, &schema, &MappingConfig::default())?;
 ///
-/// let decoded = decoder.decode(br#"{"seq":7,"pressure":1.5}"#).unwrap().unwrap();
-/// assert_eq!(decoded.reading.sequence, Some(7));
-/// assert_eq!(decoded.reading.values(), [1.5]);
-///
-/// let rejected = decoder.decode(br#"{"seq":8,"pressure":"high"}"#).unwrap_err();
+/// let mut outcomes = Vec::new();
+/// let mut decode = |payload: &str| {
+///     decoder.decode(payload.as_bytes(), 0, &mut |outcome| {
+///         outcomes.push(outcome.map(|decoded| *decoded.reading).map_err(|e| e.to_string()));
+///     })
+/// };
+/// assert_eq!(decode(r#"{"seq":7,"pressure":1.5}"#), 1);
+/// assert_eq!(decode(r#"[{"pressure":"1.6"},{"pressure":"high"}]"#), 2);
+/// assert_eq!(outcomes[0].as_ref().unwrap().sequence, Some(7));
+/// assert_eq!(outcomes[1].as_ref().unwrap().values(), [1.6]);
 /// assert_eq!(
-///     rejected.to_string(),
-///     r#"wrong_type: "pressure": expected a number, found text at column 26"#,
+///     outcomes[2].as_ref().unwrap_err(),
+///     r#"wrong_type: "pressure": expected a number, found "high" at column 39 in reading 2"#,
 /// );
 /// # Ok::<(), hark_codec::MappingError>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Decoder(Kind);
-
-#[derive(Clone, Debug)]
-enum Kind {
-    Json(Mapping),
-    Cbor(Mapping),
-    Csv(Box<CsvDecoder>),
+pub struct Decoder {
+    format: Format,
+    mapping: Mapping,
+    memory: Memory,
+    csv: Option<Box<Csv>>,
+    /// For text in another encoding.
+    text: String,
 }
 
 impl Decoder {
@@ -115,55 +134,163 @@ impl Decoder {
         config: &MappingConfig,
     ) -> Result<Self, MappingError> {
         let mapping = Mapping::new(schema, config)?;
-        Ok(Self(match format {
-            Format::Json => Kind::Json(mapping),
-            Format::Cbor => Kind::Cbor(mapping),
-            Format::Csv => Kind::Csv(Box::new(CsvDecoder::new(mapping))),
-        }))
+        if format == Format::Csv && mapping.has_readings {
+            return Err(MappingError::Path {
+                key: "readings".to_owned(),
+                problem: "CSV has a reading in each line and none below a field".to_owned(),
+            });
+        }
+        Ok(Self {
+            format,
+            csv: (format == Format::Csv).then(|| Box::new(Csv::new(&mapping))),
+            mapping,
+            memory: Memory::new(),
+            text: String::new(),
+        })
     }
 
-    /// Decodes one payload of at most [`PAYLOAD_MAX`] bytes. `None` is not a
-    /// reading: a CSV header, or nothing but white space.
+    /// A file, a stream or a message begins, whose first lines may be passed over.
+    pub fn handle_start(&mut self) {
+        if let Some(csv) = &mut self.csv {
+            csv.handle_start(&self.mapping);
+        }
+    }
+
+    /// Takes a line of which nobody knows whether its start was seen for the header,
+    /// if it is a usable one: half of one is not.
+    pub fn adopt_header(&mut self, line: &[u8]) -> bool {
+        let (mapping, memory) = (&self.mapping, &mut self.memory);
+        let line = encoding::to_utf8(mapping.encoding, line, &mut self.text);
+        self.csv
+            .as_mut()
+            .is_some_and(|csv| csv.adopt_header(mapping, memory, line))
+    }
+
+    /// Decodes one payload of at most [`PAYLOAD_MAX`] bytes, and gives each of its
+    /// readings to `sink`, or why it is none. Returns how many there were. None is
+    /// no reading: a CSV header, or nothing but white space.
     ///
-    /// # Errors
-    /// [`Rejected`] with one of the reasons `Malformed`, `Oversize`, `MissingChannel`,
+    /// `now_us` is the wall clock's, microseconds since the epoch; times are told
+    /// apart by it. At most [`READINGS_MAX`] readings are given.
+    ///
+    /// A [`Rejected`] has one of the reasons `Malformed`, `Oversize`, `MissingChannel`,
     /// `ChannelCount`, `WrongType`, `Unit` and `NotFinite`: the first one found
     /// in the order of the payload. The next payload is decoded as if this one
     /// had not been.
-    pub fn decode<'a>(&'a mut self, payload: &'a [u8]) -> Result<Option<Decoded<'a>>, Rejected> {
+    pub fn decode(&mut self, payload: &[u8], now_us: i64, sink: Sink<'_>) -> usize {
         if payload.len() > PAYLOAD_MAX {
-            return Err(oversize(payload.len(), PAYLOAD_MAX));
+            sink(Err(*oversize(payload.len(), PAYLOAD_MAX)));
+            return 1;
         }
-        if let Kind::Cbor(mapping) = &self.0 {
+        let (mapping, memory) = (&self.mapping, &mut self.memory);
+        if self.format == Format::Cbor {
             // White space is a valid item in CBOR, so only nothing is nothing.
-            return (!payload.is_empty())
-                .then(|| cbor::decode(mapping, payload))
-                .transpose();
+            if payload.is_empty() {
+                return 0;
+            }
+            return cbor::decode(Draft::new(mapping, memory, now_us), payload, sink);
         }
+        let wide = encoding::of_utf16(payload);
+        let text = match &wide {
+            Some(wide) => wide.as_bytes(),
+            None => payload.strip_prefix(BYTE_ORDER_MARK).unwrap_or(payload),
+        };
+        let text = encoding::to_utf8(mapping.encoding, text, &mut self.text);
+        match &mut self.csv {
+            Some(csv) => csv.decode(mapping, memory, now_us, text, sink),
+            None => match std::str::from_utf8(text) {
+                Ok(text) => json::decode(Draft::new(mapping, memory, now_us), text, sink),
+                Err(error) => {
+                    let byte = error.valid_up_to() + 1;
+                    sink(Err(*not_utf8().at(format_args!(" at byte {byte}"))));
+                    1
+                }
+            },
+        }
+    }
+
+    /// Decodes the value of one field, which came by itself: a number, a number and
+    /// its unit, or an object with a `value`. Gives it to `sink` as a part of a reading;
+    /// false: no key names this field.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`].
+    pub fn decode_value(
+        &mut self,
+        field: &str,
+        payload: &[u8],
+        now_us: i64,
+        sink: &mut dyn FnMut(Decoded<'_>),
+    ) -> Result<bool, Rejected> {
+        self.give_value(field, payload, now_us, sink)
+            .map_err(|fault| *fault)
+    }
+
+    fn give_value(
+        &mut self,
+        field: &str,
+        payload: &[u8],
+        now_us: i64,
+        sink: &mut dyn FnMut(Decoded<'_>),
+    ) -> Result<bool, Fault> {
+        let meaning = self.mapping.field(field);
         let text = payload.strip_prefix(BYTE_ORDER_MARK).unwrap_or(payload);
-        if text.trim_ascii_start().is_empty() {
-            return Ok(None);
+        let text = encoding::to_utf8(self.mapping.encoding, text, &mut self.text);
+        let text = std::str::from_utf8(text).map_err(|_| not_utf8())?;
+        let text = number::trim(text);
+        let scalar = if text.starts_with(['{', '"']) {
+            json::single(text)?.unwrap_or(Scalar::Other("an object without a value"))
+        } else if text.eq_ignore_ascii_case("null") {
+            Scalar::Null
+        } else {
+            Scalar::Text(text)
+        };
+        let mut draft = Draft::new(&self.mapping, &mut self.memory, now_us);
+        let mut sensor = None;
+        draft.claim(meaning, false)?;
+        match meaning {
+            Field::Channel(channel) => draft.set_channel(channel, scalar)?,
+            Field::Sequence => draft.set_sequence(scalar)?,
+            Field::Timestamp => draft.set_timestamp(scalar, self.mapping.time.unit)?,
+            Field::Sensor => sensor = Some(Cow::Borrowed(text)),
+            Field::TimeOfDay | Field::Values | Field::Units | Field::Readings | Field::Unknown => {
+                return Ok(false);
+            }
         }
-        match &mut self.0 {
-            Kind::Json(mapping) => json::decode(mapping, utf8(text)?).map(Some),
-            Kind::Csv(decoder) => decoder.decode(text),
-            Kind::Cbor(_) => unreachable!("returned above"),
-        }
+        draft.finish_part()?;
+        sink(Decoded {
+            reading: &draft.state.reading,
+            channels: draft.state.channels(),
+            sensor,
+        });
+        Ok(true)
+    }
+
+    /// Something that the operator is to know of payloads that were read all the
+    /// same; each is given once.
+    pub fn take_note(&mut self) -> Option<String> {
+        self.memory.notes.take()
+    }
+
+    /// The payload's name of a channel.
+    pub fn field_of(&self, channel: usize) -> &str {
+        self.mapping.name(channel)
     }
 }
 
-pub(crate) fn oversize(len: usize, len_max: usize) -> Rejected {
+#[cold]
+pub(crate) fn oversize(len: usize, len_max: usize) -> Fault {
     Rejected::new(
         Rejection::Oversize,
         format_args!("{len} bytes, at most {len_max} are allowed"),
     )
 }
 
-fn utf8(text: &[u8]) -> Result<&str, Rejected> {
-    std::str::from_utf8(text).map_err(|error| {
-        let column = error.valid_up_to() + 1;
-        Rejected::malformed(format_args!("not UTF-8 at byte {column}"))
-    })
+#[cold]
+pub(crate) fn not_utf8() -> Fault {
+    Rejected::malformed(format_args!(
+        "not UTF-8; name its encoding, such as encoding = \"latin-1\","
+    ))
 }
 
 #[cfg(test)]

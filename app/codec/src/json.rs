@@ -1,370 +1,485 @@
-//! JSON payloads: an object of fields, an object with `values`, or an array.
+//! JSON, value by value (RFC 8259), and what devices write beside it.
 //!
-//! The parser's events go straight into the draft, without a tree between. A
-//! visitor that finds something wrong leaves the reason in [`Parse`] and fails
-//! the parse, whose error then tells the place.
+//! `NaN` and `Infinity` are read where a number may stand, since C, Python and
+//! JavaScript print them; so are several values in one payload, with white
+//! space, NULs, commas or semicolons between and behind them. Nothing else is
+//! forgiven. A value is borrowed from the payload, unless it is a text with
+//! escapes, which is unescaped into memory.
 
-mod skip;
-
-use std::{borrow::Cow, fmt};
-
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use std::borrow::Cow;
 
 use crate::{
-    decoder::Decoded,
-    draft::{Draft, Scalar, unexpected},
-    mapping::{Field, Mapping},
-    rejected::Rejected,
+    decoder::Sink,
+    draft::{Draft, Scalar},
+    rejected::{Fault, Rejected},
+    walk::{NESTING_MAX, Tokens, Value, Walk},
 };
 
-pub(crate) use skip::NESTING_MAX;
-use skip::Skip;
-
-pub(crate) fn decode<'p>(mapping: &Mapping, payload: &'p str) -> Result<Decoded<'p>, Rejected> {
-    let mut parse = Parse {
-        draft: Draft::new(mapping),
-        sensor: None,
-        channel: None,
-        fault: None,
-    };
-    let mut parser = serde_json::Deserializer::from_str(payload);
-    let parsed = Whole(&mut parse).deserialize(&mut parser);
-    match parsed.and_then(|()| parser.end()) {
-        Ok(()) => Ok(Decoded {
-            reading: parse.draft.finish()?,
-            sensor: parse.sensor,
-        }),
-        Err(error) => Err(parse.explain(&error)),
+/// Decodes each value of `text`. Returns how many readings and rejections there
+/// were.
+pub(crate) fn decode(draft: Draft<'_>, text: &str, sink: Sink<'_>) -> usize {
+    let mut walk = Walk::new(draft, Json { text, at: 0 }, sink);
+    walk.tokens.pass(is_space);
+    while walk.tokens.peek().is_some() {
+        let start = walk.tokens.clone();
+        let result = walk.message().and_then(|is_reading| {
+            let value_ends = walk.tokens.at;
+            walk.tokens.pass(is_separator);
+            let follows = walk.tokens.peek();
+            let is_apart = walk.tokens.at > value_ends || matches!(follows, Some(b'{' | b'['));
+            match follows {
+                Some(b'{' | b'[') | None if is_apart || follows.is_none() => Ok(is_reading),
+                _ => Err(walk.tokens.syntax("something else behind the value")),
+            }
+        });
+        match result {
+            Ok(true) => walk.give(),
+            Ok(false) => {}
+            Err(fault) => {
+                let fault = walk.tokens.at(fault);
+                walk.reject(fault);
+                // The next value after this one, or after a broken one the next line.
+                walk.tokens = start;
+                match walk.tokens.skip() {
+                    Ok(()) => walk.tokens.pass(is_separator),
+                    Err(_) => walk.tokens.pass_line(),
+                }
+                if !matches!(walk.tokens.peek(), Some(b'{' | b'[')) {
+                    walk.tokens.pass_line();
+                }
+            }
+        }
     }
+    walk.count
 }
 
-/// What the visitors share.
-struct Parse<'m, 'p> {
-    draft: Draft<'m>,
-    sensor: Option<Cow<'p, str>>,
-    /// The channel whose value is being parsed.
-    channel: Option<usize>,
-    /// Why a visitor has stopped the parse.
-    fault: Option<Rejected>,
+/// One value on its own: a number or a text; of an object its field `value`.
+pub(crate) fn single(text: &str) -> Result<Option<Scalar<'_>>, Fault> {
+    let mut tokens = Json { text, at: 0 };
+    let mut group = match tokens.value()? {
+        Value::Scalar(scalar) => return Ok(Some(scalar)),
+        Value::Array(_) => return Ok(None),
+        Value::Map(group) => group,
+    };
+    while let Some(name) = tokens.name(&mut group)? {
+        if name != "value" {
+            tokens.skip()?;
+        } else if let Value::Scalar(scalar) = tokens.value()? {
+            return Ok(Some(scalar));
+        } else {
+            return Ok(None);
+        }
+    }
+    Ok(None)
 }
 
-impl Parse<'_, '_> {
-    /// Leaves the fault where [`Parse::explain`] finds it.
-    fn or_stop<T, E: Error>(&mut self, result: Result<T, Rejected>) -> Result<T, E> {
-        result.map_err(|fault| {
-            self.fault = Some(fault);
-            E::custom("stopped")
-        })
+/// White space of JSON, the NUL that C's strings end with, and the record separator
+/// of RFC 7464.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0 | 0x1E)
+}
+
+/// What may stand between two values of a payload.
+fn is_separator(byte: u8) -> bool {
+    is_space(byte) || matches!(byte, b',' | b';')
+}
+
+/// A text, and how much of it was read.
+#[derive(Clone)]
+pub(crate) struct Json<'p> {
+    text: &'p str,
+    at: usize,
+}
+
+/// An array or an object that was begun.
+pub(crate) struct Group {
+    is_first: bool,
+}
+
+impl<'p> Json<'p> {
+    #[inline]
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    #[inline]
+    fn pass(&mut self, is_passed: impl Fn(u8) -> bool) {
+        while self.peek().is_some_and(&is_passed) {
+            self.at += 1;
+        }
+    }
+
+    /// To the end of the line.
+    fn pass_line(&mut self) {
+        let rest = &self.text.as_bytes()[self.at..];
+        self.at += memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
+        self.pass(is_space);
+    }
+
+    #[inline]
+    fn space(&mut self) {
+        // Most payloads have none.
+        if self.peek().is_some_and(|byte| byte <= b' ') {
+            self.pass(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
+        }
     }
 
     #[cold]
-    fn explain(&self, error: &serde_json::Error) -> Rejected {
-        let Some(fault) = self.fault else {
-            return self.explain_syntax(error);
+    fn syntax(&self, expected: &str) -> Fault {
+        Rejected::malformed(format_args!("no JSON: {expected}"))
+    }
+
+    #[cold]
+    fn expected(&self, expected: &str) -> Fault {
+        match self.text[self.at..].chars().next() {
+            None => self.syntax(&format!("expected {expected}, found the end")),
+            Some(found) => self.syntax(&format!("expected {expected}, found {found:?}")),
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, byte: u8) -> bool {
+        let is_next = self.peek() == Some(byte);
+        self.at += usize::from(is_next);
+        is_next
+    }
+
+    /// A string behind its first quote.
+    #[inline]
+    fn string(&mut self) -> Result<Cow<'p, str>, Fault> {
+        let (start, has_escapes) = (self.at, self.pass_string()?);
+        let inner = &self.text[start..self.at - 1];
+        if has_escapes {
+            return unescape(inner).map(Cow::Owned);
+        }
+        Ok(Cow::Borrowed(inner))
+    }
+
+    /// Passes over a string behind its first quote; whether it has escapes.
+    #[inline]
+    fn pass_string(&mut self) -> Result<bool, Fault> {
+        let bytes = self.text.as_bytes();
+        let mut has_escapes = false;
+        loop {
+            match bytes.get(self.at) {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(has_escapes);
+                }
+                Some(b'\\') if self.at + 1 < bytes.len() => {
+                    has_escapes = true;
+                    self.at += 1;
+                    // What is escaped may be of several bytes.
+                    let escaped = self.text[self.at..].chars().next();
+                    self.at += escaped.map_or(1, char::len_utf8);
+                }
+                Some(0..=0x1F) => return Err(self.syntax("a control character in a string")),
+                None | Some(b'\\') => return Err(self.syntax("a string is not closed")),
+                Some(_) => self.at += 1,
+            }
+        }
+    }
+
+    /// A number: sign, digits, fraction, exponent.
+    #[inline]
+    fn number(&mut self) -> Result<Scalar<'p>, Fault> {
+        let bytes = self.text.as_bytes();
+        let start = self.at;
+        let is_negative = self.take(b'-');
+        if is_negative && !self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            return self.word();
+        }
+        let (mut mantissa, mut power) = (0_u64, 0_i32);
+        let first = self.at;
+        while let Some(byte @ b'0'..=b'9') = bytes.get(self.at) {
+            mantissa = mantissa
+                .wrapping_mul(10)
+                .wrapping_add(u64::from(byte - b'0'));
+            self.at += 1;
+        }
+        let mut digits = self.at - first;
+        if bytes[first] == b'0' && digits > 1 {
+            return Err(self.syntax("a number with a zero in front"));
+        }
+        let mut is_whole = true;
+        if self.take(b'.') {
+            is_whole = false;
+            let point = self.at;
+            while let Some(byte @ b'0'..=b'9') = bytes.get(self.at) {
+                mantissa = mantissa
+                    .wrapping_mul(10)
+                    .wrapping_add(u64::from(byte - b'0'));
+                self.at += 1;
+            }
+            if self.at == point {
+                return Err(self.expected("a digit"));
+            }
+            digits += self.at - point;
+            power = -((self.at - point) as i32);
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            is_whole = false;
+            self.at += 1;
+            let is_small = self.take(b'-');
+            if !is_small {
+                self.take(b'+');
+            }
+            let behind = self.at;
+            let mut exponent = 0_i32;
+            while let Some(byte @ b'0'..=b'9') = bytes.get(self.at) {
+                exponent = exponent
+                    .saturating_mul(10)
+                    .saturating_add(i32::from(byte - b'0'));
+                self.at += 1;
+            }
+            if self.at == behind {
+                return Err(self.expected("a digit"));
+            }
+            power = power.saturating_add(if is_small { -exponent } else { exponent });
+        }
+        // As many as any mantissa of 64 bits has room for.
+        let is_exact = digits <= 19;
+        let number = &self.text[start..self.at];
+        if !is_exact && let Ok(value) = number.parse() {
+            return Ok(Scalar::Unsigned(value));
+        }
+        if is_whole && is_exact {
+            return Ok(match (is_negative, i64::try_from(mantissa)) {
+                (false, _) => Scalar::Unsigned(mantissa),
+                (true, Ok(value)) => Scalar::Signed(-value),
+                (true, Err(_)) => Scalar::Float(-(mantissa as f64)),
+            });
+        }
+        let exact = if is_exact {
+            scaled(mantissa, power)
+        } else {
+            None
         };
-        match (error.line(), error.column()) {
-            // Found after the parser had left the place.
-            (0, _) => fault,
-            (1, column) => fault.at(format_args!(" at column {column}")),
-            (line, column) => fault.at(format_args!(" at line {line} column {column}")),
-        }
-    }
-
-    fn explain_syntax(&self, error: &serde_json::Error) -> Rejected {
-        let text = error.to_string();
-        match self.channel {
-            // serde_json has no other way to tell this error from the rest,
-            // and 1e999 is as infinite as 1e300 is for f32.
-            Some(channel) if text.starts_with("number out of range") => {
-                let column = error.column();
-                self.draft
-                    .not_finite(channel)
-                    .at(format_args!(" at column {column}"))
-            }
-            _ => Rejected::malformed(format_args!("{text}")),
-        }
-    }
-}
-
-/// The whole payload.
-struct Whole<'s, 'm, 'p>(&'s mut Parse<'m, 'p>);
-
-impl<'p> DeserializeSeed<'p> for Whole<'_, '_, 'p> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'p>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'p> Visitor<'p> for Whole<'_, '_, 'p> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object or an array of numbers")
-    }
-
-    fn visit_seq<A: SeqAccess<'p>>(self, seq: A) -> Result<(), A::Error> {
-        Values(self.0).visit_seq(seq)
-    }
-
-    fn visit_map<A: MapAccess<'p>>(self, mut map: A) -> Result<(), A::Error> {
-        let parse = self.0;
-        while let Some(field) = map.next_key_seed(Key(&parse.draft))? {
-            let claimed = parse.draft.claim(field);
-            parse.or_stop(claimed)?;
-            match field {
-                Field::Values => map.next_value_seed(Values(parse))?,
-                Field::Units => map.next_value_seed(Units(parse))?,
-                Field::Unknown => map.next_value_seed(Skip::default())?,
-                field => map.next_value_seed(Single { parse, field })?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The name of a field.
-struct Key<'s, 'm>(&'s Draft<'m>);
-
-impl<'p> DeserializeSeed<'p> for Key<'_, '_> {
-    type Value = Field;
-
-    fn deserialize<D: Deserializer<'p>>(self, deserializer: D) -> Result<Field, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Key<'_, '_> {
-    type Value = Field;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a field name")
-    }
-
-    fn visit_str<E: Error>(self, name: &str) -> Result<Field, E> {
-        Ok(self.0.mapping.field(name, self.0.next))
-    }
-}
-
-/// The array of values in the schema's order, or the object of them by name.
-struct Values<'s, 'm, 'p>(&'s mut Parse<'m, 'p>);
-
-impl<'p> DeserializeSeed<'p> for Values<'_, '_, 'p> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'p>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'p> Visitor<'p> for Values<'_, '_, 'p> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array or an object of numbers")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'p>>(self, mut seq: A) -> Result<(), A::Error> {
-        let parse = self.0;
-        let expected = parse.draft.mapping.len();
-        for channel in 0..expected {
-            let claimed = parse.draft.claim(Field::Channel(channel));
-            parse.or_stop(claimed)?;
-            let single = Single {
-                parse: &mut *parse,
-                field: Field::Channel(channel),
-            };
-            if seq.next_element_seed(single)?.is_none() {
-                let counted = parse.draft.check_len(channel);
-                return parse.or_stop(counted);
-            }
-        }
-        let mut len = expected;
-        while seq.next_element_seed(Skip::default())?.is_some() {
-            len += 1;
-        }
-        let counted = parse.draft.check_len(len);
-        parse.or_stop(counted)
-    }
-
-    fn visit_map<A: MapAccess<'p>>(self, mut map: A) -> Result<(), A::Error> {
-        let parse = self.0;
-        while let Some(field) = map.next_key_seed(Key(&parse.draft))? {
-            let Field::Channel(_) = field else {
-                map.next_value_seed(Skip::default())?;
-                continue;
-            };
-            let claimed = parse.draft.claim(field);
-            parse.or_stop(claimed)?;
-            map.next_value_seed(Single { parse, field })?;
-        }
-        Ok(())
-    }
-}
-
-/// One value that is no array and no object.
-struct Single<'s, 'm, 'p> {
-    parse: &'s mut Parse<'m, 'p>,
-    field: Field,
-}
-
-impl<'p> Single<'_, '_, 'p> {
-    fn put<E: Error>(self, scalar: Scalar<'_>) -> Result<(), E> {
-        let draft = &mut self.parse.draft;
-        let put = match self.field {
-            Field::Channel(channel) => draft.set_channel(channel, scalar),
-            Field::Sequence => draft.set_sequence(scalar),
-            Field::Timestamp => {
-                let unit = draft.mapping.timestamp_unit;
-                draft.set_timestamp(scalar, unit)
-            }
-            _ if matches!(scalar, Scalar::Null) => Ok(()),
-            _ => Err(unexpected("the sensor", "text", scalar)),
+        let value = match exact {
+            Some(value) if is_negative => -value,
+            Some(value) => value,
+            None => number.parse().map_err(|_| self.expected("a number"))?,
         };
-        self.parse.or_stop(put)
+        Ok(Scalar::Float(value))
     }
 
-    /// Takes the text if it is the sensor's name; gives it back otherwise.
-    fn take_sensor(&mut self, text: Cow<'p, str>) -> Option<Cow<'p, str>> {
-        if self.field != Field::Sensor {
-            return Some(text);
-        }
-        self.parse.sensor = Some(text);
-        None
-    }
-}
-
-impl<'p> DeserializeSeed<'p> for Single<'_, '_, 'p> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'p>>(self, deserializer: D) -> Result<(), D::Error> {
-        self.parse.channel = match self.field {
-            Field::Channel(channel) => Some(channel),
-            _ => None,
+    /// A word that stands for a value, behind its sign if it has one.
+    fn word(&mut self) -> Result<Scalar<'p>, Fault> {
+        let rest = &self.text.as_bytes()[self.at..];
+        let len = rest.iter().take_while(|b| b.is_ascii_alphabetic()).count();
+        let word = &self.text[self.at..self.at + len];
+        let scalar = match word {
+            "true" => Scalar::True,
+            "false" => Scalar::False,
+            "null" => Scalar::Null,
+            _ if word.eq_ignore_ascii_case("nan") => Scalar::Float(f64::NAN),
+            _ if ["inf", "infinity"]
+                .iter()
+                .any(|inf| word.eq_ignore_ascii_case(inf)) =>
+            {
+                Scalar::Float(f64::INFINITY)
+            }
+            _ => return Err(self.expected("a value")),
         };
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'p> Visitor<'p> for Single<'_, '_, 'p> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a single value")
+        self.at += len;
+        Ok(scalar)
     }
 
-    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.put(Scalar::Unsigned(value))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.put(Scalar::Signed(value))
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        self.put(Scalar::Float(value))
-    }
-
-    fn visit_borrowed_str<E: Error>(mut self, text: &'p str) -> Result<(), E> {
-        match self.take_sensor(Cow::Borrowed(text)) {
-            None => Ok(()),
-            Some(text) => self.put(Scalar::Text(&text)),
+    fn skip_within(&mut self, depth: usize) -> Result<(), Fault> {
+        self.space();
+        if self.take(b'"') {
+            return self.pass_string().map(drop);
         }
-    }
-
-    /// A text with escapes, which is not the payload's own.
-    fn visit_str<E: Error>(mut self, text: &str) -> Result<(), E> {
-        if self.field == Field::Sensor {
-            self.take_sensor(Cow::Owned(text.to_owned()));
-            return Ok(());
+        let value = self.value()?;
+        if !matches!(value, Value::Scalar(_)) && depth == NESTING_MAX {
+            return Err(Rejected::malformed(format_args!(
+                "nested deeper than {NESTING_MAX}"
+            )));
         }
-        self.put(Scalar::Text(text))
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.put(Scalar::Null)
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
-        self.put(Scalar::Other("a boolean"))
-    }
-
-    fn visit_seq<A: SeqAccess<'p>>(self, _: A) -> Result<(), A::Error> {
-        self.put(Scalar::Other("an array"))
-    }
-
-    fn visit_map<A: MapAccess<'p>>(self, _: A) -> Result<(), A::Error> {
-        self.put(Scalar::Other("an object"))
-    }
-}
-
-/// The object of field name to unit.
-struct Units<'s, 'm, 'p>(&'s mut Parse<'m, 'p>);
-
-impl<'p> DeserializeSeed<'p> for Units<'_, '_, 'p> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'p>>(self, deserializer: D) -> Result<(), D::Error> {
-        self.0.channel = None;
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'p> Visitor<'p> for Units<'_, '_, 'p> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of units")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'p>>(self, mut map: A) -> Result<(), A::Error> {
-        let parse = self.0;
-        while let Some(field) = map.next_key_seed(Key(&parse.draft))? {
-            match field {
-                Field::Channel(channel) => map.next_value_seed(Unit { parse, channel })?,
-                _ => map.next_value_seed(Skip::default())?,
+        match value {
+            Value::Scalar(_) => {}
+            Value::Array(mut group) => {
+                while self.has_element(&mut group)? {
+                    self.skip_within(depth + 1)?;
+                }
+            }
+            Value::Map(mut group) => {
+                while self.has_name(&mut group)? {
+                    self.pass_string()?;
+                    self.colon()?;
+                    self.skip_within(depth + 1)?;
+                }
             }
         }
         Ok(())
     }
-}
 
-/// The declared unit of one channel.
-struct Unit<'s, 'm, 'p> {
-    parse: &'s mut Parse<'m, 'p>,
-    channel: usize,
-}
-
-impl<'p> DeserializeSeed<'p> for Unit<'_, '_, 'p> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'p>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl Visitor<'_> for Unit<'_, '_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a unit")
+    /// Whether the object goes on; then it is behind the first quote of a name.
+    #[inline]
+    fn has_name(&mut self, group: &mut Group) -> Result<bool, Fault> {
+        self.space();
+        if self.take(b'}') {
+            return Ok(false);
+        }
+        if !std::mem::take(&mut group.is_first) {
+            if !self.take(b',') {
+                return Err(self.expected("\",\" or \"}\""));
+            }
+            self.space();
+        }
+        if !self.take(b'"') {
+            return Err(self.expected("a field name"));
+        }
+        Ok(true)
     }
 
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
+    #[inline]
+    fn colon(&mut self) -> Result<(), Fault> {
+        self.space();
+        if !self.take(b':') {
+            return Err(self.expected("\":\""));
+        }
         Ok(())
     }
+}
 
-    fn visit_str<E: Error>(self, unit: &str) -> Result<(), E> {
-        let checked = self.parse.draft.check_unit(self.channel, unit);
-        self.parse.or_stop(checked)
+impl<'p> Tokens<'p> for Json<'p> {
+    type Group = Group;
+
+    #[inline]
+    fn value(&mut self) -> Result<Value<'p, Group>, Fault> {
+        self.space();
+        let group = Group { is_first: true };
+        match self.peek() {
+            Some(b'-' | b'0'..=b'9') => self.number().map(Value::Scalar),
+            Some(b'"') => {
+                self.at += 1;
+                let (start, has_escapes) = (self.at, self.pass_string()?);
+                let inner = &self.text[start..self.at - 1];
+                Ok(Value::Scalar(if has_escapes {
+                    Scalar::Escaped(inner)
+                } else {
+                    Scalar::Text(inner)
+                }))
+            }
+            Some(b'{') => {
+                self.at += 1;
+                Ok(Value::Map(group))
+            }
+            Some(b'[') => {
+                self.at += 1;
+                Ok(Value::Array(group))
+            }
+            _ => self.word().map(Value::Scalar),
+        }
     }
+
+    #[inline]
+    fn has_element(&mut self, group: &mut Group) -> Result<bool, Fault> {
+        self.space();
+        let is_first = std::mem::take(&mut group.is_first);
+        if self.take(b']') {
+            return Ok(false);
+        }
+        if !is_first {
+            if !self.take(b',') {
+                return Err(self.expected("\",\" or \"]\""));
+            }
+            self.space();
+            if self.peek() == Some(b']') {
+                return Err(self.expected("a value"));
+            }
+        }
+        Ok(true)
+    }
+
+    #[inline]
+    fn name(&mut self, group: &mut Group) -> Result<Option<Cow<'p, str>>, Fault> {
+        if !self.has_name(group)? {
+            return Ok(None);
+        }
+        let name = self.string()?;
+        self.colon()?;
+        Ok(Some(name))
+    }
+
+    fn skip(&mut self) -> Result<(), Fault> {
+        self.skip_within(0)
+    }
+
+    #[cold]
+    fn at(&self, fault: Fault) -> Fault {
+        let before = &self.text.as_bytes()[..self.at];
+        let lines = memchr::memchr_iter(b'\n', before).count();
+        let line_start = memchr::memrchr(b'\n', before).map_or(0, |end| end + 1);
+        match (lines, self.at - line_start) {
+            (0, column) => fault.at(format_args!(" at column {column}")),
+            (lines, column) => fault.at(format_args!(" at line {} column {column}", lines + 1)),
+        }
+    }
+}
+
+/// `mantissa · 10^power` where both are exact in f64, so that one rounding gives the
+/// nearest value (Clinger 1990, "How to read floating point numbers accurately").
+fn scaled(mantissa: u64, power: i32) -> Option<f64> {
+    const POWERS: [f64; 23] = [
+        1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+        1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+    ];
+    if mantissa > 1 << 53 {
+        return None;
+    }
+    let factor = POWERS.get(power.unsigned_abs() as usize)?;
+    let mantissa = mantissa as f64;
+    Some(if power < 0 {
+        mantissa / factor
+    } else {
+        mantissa * factor
+    })
+}
+
+/// The text that is written as `inner` in quotes.
+#[cold]
+pub(crate) fn unescape(inner: &str) -> Result<String, Fault> {
+    let wrong = || Rejected::malformed(format_args!("no JSON: an unknown escape in a string"));
+    let mut text = String::with_capacity(inner.len());
+    let mut rest = inner.chars();
+    while let Some(character) = rest.next() {
+        if character != '\\' {
+            text.push(character);
+            continue;
+        }
+        text.push(match rest.next() {
+            Some(plain @ ('"' | '\\' | '/')) => plain,
+            Some('b') => '\u{8}',
+            Some('f') => '\u{c}',
+            Some('n') => '\n',
+            Some('r') => '\r',
+            Some('t') => '\t',
+            Some('u') => {
+                let escaped = rest.as_str();
+                let (character, len) = unicode(escaped).ok_or_else(wrong)?;
+                rest = escaped[len..].chars();
+                character
+            }
+            _ => return Err(wrong()),
+        });
+    }
+    Ok(text)
+}
+
+/// The character of the four digits behind `\u`, or of two such escapes, and how
+/// many bytes they take.
+fn unicode(escaped: &str) -> Option<(char, usize)> {
+    let unit = |text: Option<&str>| {
+        let text = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+        u16::from_str_radix(text, 16).ok()
+    };
+    let high = unit(escaped.get(..4))?;
+    if let Some(character) = char::from_u32(high.into()) {
+        return Some((character, 4));
+    }
+    let low = unit(escaped.get(4..)?.strip_prefix("\\u")?.get(..4))?;
+    let pair = char::decode_utf16([high, low]).next()?.ok()?;
+    Some((pair, 10))
 }

@@ -4,7 +4,8 @@
 //! unfinished tail of a chunk is kept, at most [`LINE_MAX`] bytes of it. A line
 //! that outgrows the bound is reported once, at the byte that breaks it, and
 //! skipped up to its end. How the stream is cut into chunks makes no
-//! difference to what comes out.
+//! difference to what comes out. CR, LF and CRLF each end a line: instruments use
+//! all three.
 
 /// The longest line without its terminator, bytes. 32 channels of 24
 /// characters, names and a timestamp take a quarter of it.
@@ -15,12 +16,12 @@ pub const LINE_MAX: usize = 4096;
 #[error("a line is longer than {LINE_MAX} bytes")]
 pub struct Oversize;
 
-/// Cuts a stream at `\n` or `\r\n`.
+/// Cuts a stream at `\n`, `\r\n` or `\r`.
 ///
 /// ```
 /// let mut splitter = hark_codec::LineSplitter::new();
 /// let mut lines = Vec::new();
-/// for chunk in [&b"1,2\r\n3"[..], b",4\n5,6"] {
+/// for chunk in [&b"1,2\r\n3"[..], b",4\r5,6"] {
 ///     splitter.push(chunk, |line| lines.push(line.map(<[u8]>::to_vec)));
 /// }
 /// splitter.finish(|line| lines.push(line.map(<[u8]>::to_vec)));
@@ -34,6 +35,8 @@ pub struct LineSplitter {
     /// The tail was completed and handed out: it is void at the next call.
     tail_is_given: bool,
     is_skipping: bool,
+    /// The last line ended with `\r`: a `\n` right behind it ends nothing.
+    is_behind_return: bool,
 }
 
 impl Default for LineSplitter {
@@ -49,6 +52,7 @@ impl LineSplitter {
             tail: Vec::with_capacity(LINE_MAX),
             tail_is_given: false,
             is_skipping: false,
+            is_behind_return: false,
         }
     }
 
@@ -61,8 +65,8 @@ impl LineSplitter {
         chunk: &mut &'chunk [u8],
     ) -> Option<Result<&'a [u8], Oversize>> {
         match self.find_line(chunk)? {
-            Found::Whole(line) => Some(Ok(without_return(line))),
-            Found::Tail => Some(Ok(without_return(&self.tail))),
+            Found::Whole(line) => Some(Ok(line)),
+            Found::Tail => Some(Ok(&self.tail)),
             Found::Oversize => Some(Err(Oversize)),
         }
     }
@@ -71,8 +75,16 @@ impl LineSplitter {
         if std::mem::take(&mut self.tail_is_given) {
             self.tail.clear();
         }
-        while let Some(end) = memchr::memchr(b'\n', chunk) {
+        loop {
+            if self.is_behind_return && !chunk.is_empty() {
+                self.is_behind_return = false;
+                *chunk = chunk.strip_prefix(b"\n").unwrap_or(chunk);
+            }
+            let Some(end) = memchr::memchr2(b'\n', b'\r', chunk) else {
+                return self.keep(std::mem::take(chunk));
+            };
             let part = &chunk[..end];
+            self.is_behind_return = chunk[end] == b'\r';
             *chunk = &chunk[end + 1..];
             if std::mem::take(&mut self.is_skipping) {
                 continue;
@@ -88,7 +100,6 @@ impl LineSplitter {
             self.tail_is_given = true;
             return Some(Found::Tail);
         }
-        self.keep(std::mem::take(chunk))
     }
 
     /// Takes the next chunk and gives each line that it completes to
@@ -104,7 +115,7 @@ impl LineSplitter {
     /// is ready for the next stream.
     pub fn finish(&mut self, mut handle_line: impl FnMut(Result<&[u8], Oversize>)) {
         if !self.tail_is_given && !self.tail.is_empty() {
-            handle_line(Ok(without_return(&self.tail)));
+            handle_line(Ok(&self.tail));
         }
         self.reset();
     }
@@ -114,6 +125,7 @@ impl LineSplitter {
         self.tail.clear();
         self.tail_is_given = false;
         self.is_skipping = false;
+        self.is_behind_return = false;
     }
 
     /// Keeps the unfinished end of a chunk.
@@ -138,12 +150,6 @@ enum Found<'a> {
     /// Begun by an earlier chunk, now complete in the tail.
     Tail,
     Oversize,
-}
-
-/// The `\r` of `\r\n` counts towards [`LINE_MAX`]; otherwise the bound would
-/// depend on where the stream is cut.
-fn without_return(line: &[u8]) -> &[u8] {
-    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 #[cfg(test)]
@@ -171,14 +177,16 @@ mod tests {
     }
 
     #[test]
-    fn lines_end_at_line_feed_with_or_without_return() {
+    fn lines_end_at_return_line_feed_or_both() {
         check(b"", &[]);
         check(b"a", &[Ok(b"a")]);
         check(b"a\n", &[Ok(b"a")]);
+        check(b"a\r", &[Ok(b"a")]);
         check(b"a\r\nb\n", &[Ok(b"a"), Ok(b"b")]);
-        check(b"\n\r\n\n", &[Ok(b""), Ok(b""), Ok(b"")]);
-        check(b"a\rb\r\r\n", &[Ok(b"a\rb\r")]);
-        check(b"a\n\r", &[Ok(b"a"), Ok(b"")]);
+        check(b"a\rb\rc", &[Ok(b"a"), Ok(b"b"), Ok(b"c")]);
+        check(b"\n\r\n\n\r", &[Ok(b""), Ok(b""), Ok(b""), Ok(b"")]);
+        check(b"a\rb\r\r\nc", &[Ok(b"a"), Ok(b"b"), Ok(b""), Ok(b"c")]);
+        check(b"\r\n\r\na", &[Ok(b""), Ok(b""), Ok(b"a")]);
     }
 
     #[test]

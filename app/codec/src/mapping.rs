@@ -8,7 +8,10 @@ use hark_engine::{CHANNELS_MAX, Channel, Schema};
 
 use crate::{
     COLUMNS_MAX,
-    config::{Delimiter, MappingConfig, TimestampUnit},
+    config::{Delimiter, Encoding, MappingConfig},
+    path::{self, Step},
+    timestamp::TimeRule,
+    unit::{Linear, Relation, relate},
 };
 
 /// The field of a payload that declares units: a map of field name to unit.
@@ -47,9 +50,36 @@ pub enum MappingError {
         /// The key with the empty name.
         key: String,
     },
-    /// `decimal_comma` with a comma as the delimiter.
-    #[error("decimal_comma: needs another delimiter than a comma, such as delimiter = \";\"")]
-    DecimalComma,
+    /// A path that can lead nowhere.
+    #[error("{key}: {problem}")]
+    Path {
+        /// The key that names it.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A scale that makes all values the same, or a number that is none.
+    #[error("channels.{key:?}: scale must be a number other than 0, and offset one")]
+    Scale {
+        /// The channel.
+        key: String,
+    },
+    /// A unit that is no other of the schema's.
+    #[error("channels.{key:?}: unit {unit:?} cannot become the schema's {right:?}")]
+    Unit {
+        /// The channel.
+        key: String,
+        /// The unit as written.
+        unit: String,
+        /// The schema's.
+        right: String,
+    },
+    /// Times could not be read so.
+    #[error("{problem}")]
+    Time {
+        /// The key, and what is wrong with it.
+        problem: String,
+    },
     /// `columns` lacks a channel.
     #[error("columns: no column {field:?} for channel {channel:?}; did {nearest:?} mean it?")]
     MissingColumn {
@@ -86,35 +116,92 @@ pub(crate) enum Field {
     Channel(usize),
     Sequence,
     Timestamp,
+    TimeOfDay,
     Sensor,
     Values,
     Units,
+    Readings,
     Unknown,
+}
+
+/// Where a map or array of a payload is in the tree of the paths; 0: the payload
+/// itself.
+pub(crate) type Place = u16;
+
+/// What is known of a map's field or an array's element.
+#[derive(Clone, Debug)]
+pub(crate) struct Child {
+    step: Step,
+    pub(crate) field: Field,
+    /// A path that was found by its whole name: it wins over the path.
+    pub(crate) is_whole: bool,
+    /// Where the paths go on that lead through it.
+    pub(crate) below: Option<Place>,
+}
+
+impl Child {
+    /// Of a field that means nothing.
+    pub(crate) const UNKNOWN: Self = Self {
+        step: Step::Index(0),
+        field: Field::Unknown,
+        is_whole: false,
+        below: None,
+    };
+
+    fn of(step: Step) -> Self {
+        Self {
+            step,
+            ..Self::UNKNOWN
+        }
+    }
+
+    fn is_named(&self, name: &str) -> bool {
+        matches!(&self.step, Step::Name(own) if own == name)
+    }
 }
 
 /// Where each channel of a schema is found in the payloads of one source.
 #[derive(Clone, Debug)]
 pub struct Mapping {
     channels: Vec<MappedChannel>,
-    sequence: Box<str>,
-    timestamp: Box<str>,
-    sensor: Option<Box<str>>,
-    values: Box<str>,
+    /// The paths of all fields, as the children of each place.
+    places: Vec<Vec<Child>>,
+    names: Names,
     /// Fields beside the channels that the operator has named, and that payloads
     /// therefore have.
     pub(crate) named: Vec<Field>,
-    pub(crate) timestamp_unit: TimestampUnit,
+    /// Payloads hold their readings below a field.
+    pub(crate) has_readings: bool,
+    pub(crate) is_partial: bool,
+    pub(crate) time: TimeRule,
     pub(crate) delimiter: Delimiter,
     pub(crate) decimal_comma: bool,
-    /// Meaning of each column of a line, if it needs no header to know it.
+    /// Names of a line's columns, if it needs no header to know them.
     pub(crate) columns: Option<Vec<Field>>,
     pub(crate) has_header: bool,
+    pub(crate) comment: Option<Box<str>>,
+    pub(crate) skip_lines: usize,
+    pub(crate) encoding: Encoding,
 }
 
 #[derive(Clone, Debug)]
 struct MappedChannel {
     field: Box<str>,
     unit: Box<str>,
+    /// What the operator says that the payload's values are in.
+    own_unit: Option<Box<str>>,
+    /// From the payload's value to the schema's unit, unless they are the same.
+    linear: Option<Linear>,
+}
+
+/// How the payload calls what is no channel.
+#[derive(Clone, Debug)]
+struct Names {
+    sequence: Box<str>,
+    timestamp: Box<str>,
+    time_of_day: Box<str>,
+    sensor: Box<str>,
+    readings: Box<str>,
 }
 
 impl Mapping {
@@ -128,29 +215,30 @@ impl Mapping {
             return Err(MappingError::SchemaLength { channels });
         }
         refuse_unknown_channels(schema, config)?;
-        refuse_ambiguous_fields(schema, config)?;
-        if config.decimal_comma && config.delimiter == Delimiter::Comma {
-            return Err(MappingError::DecimalComma);
-        }
+        let claims = claims(schema, config);
+        refuse_ambiguous_fields(&claims)?;
+        let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
         let mut mapping = Self {
-            channels: schema
-                .channels
-                .iter()
-                .map(|channel| MappedChannel {
-                    field: field_of(channel, config).into(),
-                    unit: channel.unit.as_str().into(),
-                })
-                .collect(),
-            sequence: config.sequence.as_str().into(),
-            timestamp: config.timestamp.as_str().into(),
-            sensor: config.sensor.as_deref().map(Into::into),
-            values: config.values.as_str().into(),
+            channels: map_channels(schema, config)?,
+            places: grow(&claims)?,
+            names: Names {
+                sequence: config.sequence.as_str().into(),
+                timestamp: config.timestamp.as_str().into(),
+                time_of_day: text(&config.time_of_day),
+                sensor: text(&config.sensor),
+                readings: text(&config.readings),
+            },
             named: named_fields(config),
-            timestamp_unit: config.timestamp_unit,
+            has_readings: config.readings.is_some(),
+            is_partial: config.is_partial,
+            time: TimeRule::new(config).map_err(|problem| MappingError::Time { problem })?,
             delimiter: config.delimiter,
             decimal_comma: config.decimal_comma,
             columns: None,
             has_header: config.header.unwrap_or(config.columns.is_none()),
+            comment: config.comment.as_deref().map(Into::into),
+            skip_lines: config.skip_lines,
+            encoding: config.encoding,
         };
         mapping.columns = match &config.columns {
             Some(columns) => Some(mapping.read_columns(schema, columns)?),
@@ -159,20 +247,35 @@ impl Mapping {
         };
         let columns = mapping.columns.as_deref().unwrap_or_default();
         let is_absent = |field: &&Field| !columns.is_empty() && !columns.contains(field);
-        match mapping.named.iter().find(is_absent) {
-            Some(field) => Err(MappingError::MissingField {
+        if let Some(field) = mapping.needed().find(is_absent) {
+            return Err(MappingError::MissingField {
                 field: mapping.name_of(*field).to_owned(),
-            }),
-            None => Ok(mapping),
+            });
         }
+        Ok(mapping)
     }
 
-    /// The payload's name of the sequence or the time.
+    /// Whether date and time of day stand in two fields.
+    pub(crate) fn has_time_of_day(&self) -> bool {
+        !self.names.time_of_day.is_empty()
+    }
+
+    /// Those of the named fields without which a payload is not what was meant: a
+    /// sensor that is not named is called as its source, and a sequence is not needed.
+    pub(crate) fn needed(&self) -> impl Iterator<Item = &Field> {
+        let is_time = |field: &&Field| matches!(field, Field::Timestamp | Field::TimeOfDay);
+        self.named.iter().filter(is_time)
+    }
+
+    /// The payload's name of a field that is no channel.
     pub(crate) fn name_of(&self, field: Field) -> &str {
         match field {
-            Field::Sequence => &self.sequence,
-            Field::Timestamp => &self.timestamp,
-            _ => "",
+            Field::Sequence => &self.names.sequence,
+            Field::Timestamp => &self.names.timestamp,
+            Field::TimeOfDay => &self.names.time_of_day,
+            Field::Sensor => &self.names.sensor,
+            Field::Readings => &self.names.readings,
+            Field::Channel(_) | Field::Values | Field::Units | Field::Unknown => "",
         }
     }
 
@@ -191,6 +294,17 @@ impl Mapping {
         &self.channels[channel].unit
     }
 
+    /// The unit of `channel` that the operator has named.
+    pub(crate) fn own_unit(&self, channel: usize) -> Option<&str> {
+        self.channels[channel].own_unit.as_deref()
+    }
+
+    /// From the payload's value of `channel` to the schema's unit, as far as the
+    /// operator has said it.
+    pub(crate) fn linear(&self, channel: usize) -> Option<Linear> {
+        self.channels[channel].linear
+    }
+
     /// The channel called `name` in the payload. `next` is tried first:
     /// a source names its channels in the same order every time.
     pub(crate) fn channel(&self, name: &str, next: usize) -> Option<usize> {
@@ -201,30 +315,46 @@ impl Mapping {
         self.channels.iter().position(is_named)
     }
 
-    /// The meaning of the field called `name`, with the same hint.
-    pub(crate) fn field(&self, name: &str, next: usize) -> Field {
-        if *self.sequence == *name {
-            Field::Sequence
-        } else if *self.timestamp == *name {
-            Field::Timestamp
-        } else if *self.values == *name {
-            Field::Values
-        } else if let Some(channel) = self.channel(name, next) {
-            Field::Channel(channel)
-        } else if self.sensor.as_deref() == Some(name) {
-            Field::Sensor
-        } else if name == UNITS_FIELD {
-            Field::Units
-        } else {
-            Field::Unknown
+    /// The child of `place` called `name`. `next` is tried first, and becomes the
+    /// one after it.
+    pub(crate) fn child(&self, place: Place, name: &str, next: &mut usize) -> &Child {
+        let children = &self.places[usize::from(place)];
+        if let Some(child) = children.get(*next).filter(|child| child.is_named(name)) {
+            *next += 1;
+            return child;
+        }
+        match children.iter().position(|child| child.is_named(name)) {
+            None => &Child::UNKNOWN,
+            Some(at) => {
+                *next = at + 1;
+                &children[at]
+            }
         }
     }
 
-    /// The meaning of a CSV column called `name`: there, values and units
+    /// The child of `place` at `index` of an array.
+    pub(crate) fn element(&self, place: Place, index: usize) -> &Child {
+        let is_at = |child: &&Child| child.step == Step::Index(index);
+        let children = &self.places[usize::from(place)];
+        children.iter().find(is_at).unwrap_or(&Child::UNKNOWN)
+    }
+
+    /// Whether a path leads into an array at `place`.
+    pub(crate) fn has_elements(&self, place: Place) -> bool {
+        let is_index = |child: &Child| matches!(child.step, Step::Index(_));
+        self.places[usize::from(place)].iter().any(is_index)
+    }
+
+    /// The meaning of the field called `name` of a payload without depth.
+    pub(crate) fn field(&self, name: &str) -> Field {
+        self.child(0, name, &mut 0).field
+    }
+
+    /// The meaning of a CSV column called `name`: there, values, units and readings
     /// have no field of their own.
     pub(crate) fn column(&self, name: &str) -> Field {
-        match self.field(name, 0) {
-            Field::Values | Field::Units => Field::Unknown,
+        match self.field(name) {
+            Field::Values | Field::Units | Field::Readings => Field::Unknown,
             field => field,
         }
     }
@@ -261,7 +391,51 @@ impl Mapping {
 }
 
 fn field_of<'a>(channel: &'a Channel, config: &'a MappingConfig) -> &'a str {
-    config.channels.get(&channel.name).unwrap_or(&channel.name)
+    match config.channels.get(&channel.name) {
+        // A table without a field changes the value alone.
+        Some(mapped) if mapped.field.is_empty() && *mapped != "".into() => &channel.name,
+        Some(mapped) => &mapped.field,
+        None => &channel.name,
+    }
+}
+
+fn map_channels(
+    schema: &Schema,
+    config: &MappingConfig,
+) -> Result<Vec<MappedChannel>, MappingError> {
+    let map = |channel: &Channel| {
+        let own = config.channels.get(&channel.name);
+        let mut linear = own.map_or(Linear::SAME, |own| Linear {
+            scale: own.scale,
+            offset: own.offset,
+        });
+        if linear.scale == 0.0 || !linear.scale.is_finite() || !linear.offset.is_finite() {
+            let key = channel.name.clone();
+            return Err(MappingError::Scale { key });
+        }
+        let own_unit = own.map(|own| own.unit.as_str());
+        let own_unit = own_unit.filter(|unit| !unit.is_empty());
+        if let Some(unit) = own_unit {
+            match relate(unit, &channel.unit) {
+                Relation::Same => {}
+                Relation::Converts(convert) => linear = linear.then(&convert),
+                Relation::Other => {
+                    return Err(MappingError::Unit {
+                        key: channel.name.clone(),
+                        unit: unit.to_owned(),
+                        right: channel.unit.clone(),
+                    });
+                }
+            }
+        }
+        Ok(MappedChannel {
+            field: field_of(channel, config).into(),
+            unit: channel.unit.as_str().into(),
+            own_unit: own_unit.map(Into::into),
+            linear: (linear != Linear::SAME).then_some(linear),
+        })
+    };
+    schema.channels.iter().map(map).collect()
 }
 
 fn refuse_unknown_channels(schema: &Schema, config: &MappingConfig) -> Result<(), MappingError> {
@@ -278,36 +452,109 @@ fn refuse_unknown_channels(schema: &Schema, config: &MappingConfig) -> Result<()
     }
 }
 
-fn refuse_ambiguous_fields(schema: &Schema, config: &MappingConfig) -> Result<(), MappingError> {
-    let mut claims: Vec<(String, &str)> = vec![
-        ("sequence".into(), &config.sequence),
-        ("timestamp".into(), &config.timestamp),
-        ("values".into(), &config.values),
-        ("the table of units".into(), UNITS_FIELD),
+/// A field that a key names, and what it is.
+struct Claim<'a> {
+    key: String,
+    path: &'a str,
+    field: Field,
+}
+
+/// All of them, in the order in which payloads usually have them.
+fn claims<'a>(schema: &'a Schema, config: &'a MappingConfig) -> Vec<Claim<'a>> {
+    let claim = |key: &str, path, field| Claim {
+        key: key.to_owned(),
+        path,
+        field,
+    };
+    let mut claims = vec![
+        claim("sequence", &config.sequence, Field::Sequence),
+        claim("timestamp", &config.timestamp, Field::Timestamp),
     ];
-    claims.extend(
-        config
-            .sensor
-            .as_deref()
-            .map(|field| ("sensor".into(), field)),
-    );
-    claims.extend(schema.channels.iter().map(|channel| {
-        let key = format!("channels.{:?}", channel.name);
-        (key, field_of(channel, config))
+    let optional = [
+        ("timestamp", &config.time_of_day, Field::TimeOfDay),
+        ("sensor", &config.sensor, Field::Sensor),
+        ("readings", &config.readings, Field::Readings),
+    ];
+    for (key, path, field) in optional {
+        claims.extend(path.as_deref().map(|path| claim(key, path, field)));
+    }
+    claims.push(claim("values", &config.values, Field::Values));
+    claims.push(claim("the table of units", UNITS_FIELD, Field::Units));
+    let channels = schema.channels.iter().enumerate();
+    claims.extend(channels.map(|(index, channel)| Claim {
+        key: format!("channels.{:?}", channel.name),
+        path: field_of(channel, config),
+        field: Field::Channel(index),
     }));
-    for (place, (key, field)) in claims.iter().enumerate() {
-        if field.is_empty() {
+    claims
+}
+
+fn refuse_ambiguous_fields(claims: &[Claim<'_>]) -> Result<(), MappingError> {
+    for (place, Claim { key, path, .. }) in claims.iter().enumerate() {
+        if path.is_empty() {
             return Err(MappingError::EmptyField { key: key.clone() });
         }
-        if let Some((other, _)) = claims[..place].iter().find(|(_, claimed)| claimed == field) {
+        if let Some(other) = claims[..place].iter().find(|other| other.path == *path) {
             return Err(MappingError::FieldTwice {
-                field: (*field).to_owned(),
+                field: (*path).to_owned(),
                 key: key.clone(),
-                other: other.clone(),
+                other: other.key.clone(),
             });
         }
     }
     Ok(())
+}
+
+/// The tree of all paths.
+fn grow(claims: &[Claim<'_>]) -> Result<Vec<Vec<Child>>, MappingError> {
+    let mut places = vec![Vec::new()];
+    for claim in claims {
+        let wrong = |problem| MappingError::Path {
+            key: claim.key.clone(),
+            problem,
+        };
+        let whole = Step::Name(claim.path.to_owned());
+        let steps = path::parse(claim.path).map_err(wrong)?;
+        if steps != [whole.clone()] {
+            let child = child_of(&mut places, 0, whole);
+            child.field = claim.field;
+            child.is_whole = true;
+        }
+        let (last, way) = steps.split_last().expect("a path has a step");
+        let mut place: Place = 0;
+        for step in way {
+            let new = places.len() as Place;
+            let child = child_of(&mut places, place, step.clone());
+            let is_leaf = matches!(child.field, Field::Channel(_));
+            place = *child.below.get_or_insert(new);
+            if is_leaf {
+                let problem = "another channel is the number on its way".to_owned();
+                return Err(wrong(problem));
+            }
+            if place == new {
+                places.push(Vec::new());
+            }
+        }
+        let child = child_of(&mut places, place, last.clone());
+        let is_way = child.below.is_some() && matches!(claim.field, Field::Channel(_));
+        if is_way || (child.field != Field::Unknown && !child.is_whole) {
+            let problem = "another key leads through it, or to it".to_owned();
+            return Err(wrong(problem));
+        }
+        child.field = claim.field;
+        child.is_whole = false;
+    }
+    Ok(places)
+}
+
+fn child_of(places: &mut [Vec<Child>], place: Place, step: Step) -> &mut Child {
+    let children = &mut places[usize::from(place)];
+    let at = children.iter().position(|child| child.step == step);
+    let at = at.unwrap_or_else(|| {
+        children.push(Child::of(step));
+        children.len() - 1
+    });
+    &mut children[at]
 }
 
 /// The candidate that takes the fewest edits; empty if there is none.
@@ -319,11 +566,15 @@ fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> String 
 }
 
 /// What is named otherwise than by default is there on purpose, and its absence a
-/// mistake of one side or the other. (A sensor that a payload does not name is
-/// called as its source, and a sequence is not needed to judge a reading.)
+/// mistake of one side or the other.
 fn named_fields(config: &MappingConfig) -> Vec<Field> {
     let default = MappingConfig::default();
-    let named = [(Field::Timestamp, config.timestamp != default.timestamp)];
+    let named = [
+        (Field::Timestamp, config.timestamp != default.timestamp),
+        (Field::TimeOfDay, config.time_of_day.is_some()),
+        (Field::Sequence, config.sequence != default.sequence),
+        (Field::Sensor, config.sensor.is_some()),
+    ];
     let named = named.into_iter().filter(|(_, is_named)| *is_named);
     named.map(|(field, _)| field).collect()
 }
@@ -331,6 +582,7 @@ fn named_fields(config: &MappingConfig) -> Vec<Field> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::TimeUse;
 
     /// Channels `names`, all in bar.
     pub(crate) fn schema(names: &[&str]) -> Schema {
@@ -348,9 +600,15 @@ pub(crate) mod tests {
         }
     }
 
-    /// A config from its JSON, the quickest notation in a test.
+    /// A config from its JSON, the quickest notation in a test. A time is needed, but
+    /// may count from anything, unless the JSON says otherwise.
     pub(crate) fn config(json: &str) -> MappingConfig {
-        serde_json::from_str(json).expect("a valid config")
+        let config: MappingConfig = serde_json::from_str(json).expect("a valid config");
+        let clock = match config.clock {
+            TimeUse::None if !json.contains("clock") => TimeUse::Node,
+            clock => clock,
+        };
+        MappingConfig { clock, ..config }
     }
 
     fn check(json: &str, expected: &str) {
@@ -375,15 +633,31 @@ pub(crate) mod tests {
         );
         check(
             r#"{"sensor":"units"}"#,
-            r#"sensor and the table of units both name the field "units"; give one of them another name"#,
+            r#"the table of units and sensor both name the field "units"; give one of them another name"#,
         );
         check(
             r#"{"channels":{"flow":""}}"#,
             r#"channels."flow": a field name must not be empty"#,
         );
         check(
-            r#"{"decimal_comma":true}"#,
-            r#"decimal_comma: needs another delimiter than a comma, such as delimiter = ";""#,
+            r#"{"channels":{"flow":{"unit":"degC"}}}"#,
+            r#"channels."flow": unit "degC" cannot become the schema's "bar""#,
+        );
+        check(
+            r#"{"channels":{"flow":{"scale":0}}}"#,
+            r#"channels."flow": scale must be a number other than 0, and offset one"#,
+        );
+        check(
+            r#"{"channels":{"flow":"a.b","pressure":"a"}}"#,
+            r#"channels."flow": another channel is the number on its way"#,
+        );
+        check(
+            r#"{"channels":{"flow":"a","pressure":"a.b"}}"#,
+            r#"channels."flow": another key leads through it, or to it"#,
+        );
+        check(
+            r#"{"channels":{"flow":"/a/b","pressure":"a.b"}}"#,
+            r#"channels."flow": another key leads through it, or to it"#,
         );
         check(
             r#"{"columns":["seq","pressure","flwo"]}"#,
@@ -415,15 +689,16 @@ pub(crate) mod tests {
         let schema = schema(&["pressure", "flow"]);
         let config = config(r#"{"channels":{"flow":"Q"},"sensor":"node"}"#);
         let mapping = Mapping::new(&schema, &config).unwrap();
-        for next in 0..4 {
-            assert_eq!(mapping.field("pressure", next), Field::Channel(0));
-            assert_eq!(mapping.field("Q", next), Field::Channel(1));
-            assert_eq!(mapping.field("flow", next), Field::Unknown);
-            assert_eq!(mapping.field("node", next), Field::Sensor);
-            assert_eq!(mapping.field("seq", next), Field::Sequence);
-            assert_eq!(mapping.field("ts", next), Field::Timestamp);
-            assert_eq!(mapping.field("values", next), Field::Values);
-            assert_eq!(mapping.field("units", next), Field::Units);
+        for next in 0..9 {
+            let field = |name| mapping.child(0, name, &mut next.clone()).field;
+            assert_eq!(field("pressure"), Field::Channel(0));
+            assert_eq!(field("Q"), Field::Channel(1));
+            assert_eq!(field("flow"), Field::Unknown);
+            assert_eq!(field("node"), Field::Sensor);
+            assert_eq!(field("seq"), Field::Sequence);
+            assert_eq!(field("ts"), Field::Timestamp);
+            assert_eq!(field("values"), Field::Values);
+            assert_eq!(field("units"), Field::Units);
         }
     }
 }

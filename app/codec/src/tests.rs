@@ -1,8 +1,10 @@
 //! Each format against the outcome that its payloads must have, in one
-//! notation: `seq=7 ts=9 sensor=a [1, 2]`, `none`, or `reason#channel: detail`.
+//! notation: `seq=7 ts=9 sensor=a [1, 2]`, `none`, or `reason#channel: detail`, and
+//! ` | ` between several.
 
 mod cbor;
 mod csv;
+mod field;
 mod hostile;
 mod json;
 
@@ -16,10 +18,24 @@ fn decoder(format: Format, mapping: &str) -> Decoder {
     Decoder::new(format, &schema(&["pressure", "flow"]), &config(mapping)).expect(mapping)
 }
 
-fn render(outcome: &Result<Option<Decoded<'_>>, Rejected>) -> String {
+/// The outcomes of one payload, one after the other.
+fn render(decoder: &mut Decoder, payload: &[u8]) -> String {
+    let mut outcomes = Vec::new();
+    let count = decoder.decode(payload, 0, &mut |outcome| {
+        outcomes.push(render_one(&outcome))
+    });
+    assert_eq!(count, outcomes.len());
+    if outcomes.is_empty() {
+        return "none".to_owned();
+    }
+    outcomes.join(" | ")
+}
+
+fn render_one(outcome: &Result<Decoded<'_>, Rejected>) -> String {
     match outcome {
-        Ok(None) => "none".to_owned(),
-        Ok(Some(Decoded { reading, sensor })) => {
+        Ok(Decoded {
+            reading, sensor, ..
+        }) => {
             let mut text = String::new();
             if let Some(sequence) = reading.sequence {
                 text += &format!("seq={sequence} ");
@@ -43,7 +59,7 @@ fn render(outcome: &Result<Option<Decoded<'_>>, Rejected>) -> String {
 fn check(format: Format, mapping: &str, cases: &[(&[u8], &str)]) {
     let mut decoder = decoder(format, mapping);
     for (payload, expected) in cases {
-        let outcome = render(&decoder.decode(payload));
+        let outcome = render(&mut decoder, payload);
         assert_eq!(outcome, *expected, "{}", payload.escape_ascii());
     }
 }

@@ -42,6 +42,11 @@ pub struct SourceConfig {
     pub alerts: AlertTimes,
     /// What a payload calls things.
     pub mapping: MappingConfig,
+    /// At which count sequence numbers begin anew, at least 2; None: it is found out.
+    pub sequence_modulo: Option<u64>,
+    /// How long the last value of a channel stands for it where a payload has a part
+    /// of the channels, milliseconds, at most a day; 0: payloads have all.
+    pub hold_ms: u64,
     /// The sensor's name; captures only for MQTT. None: what the payload or the
     /// node says, or else the source's name.
     pub sensor: Option<SensorTemplate>,
@@ -188,6 +193,8 @@ pub struct MqttLink {
     pub topics: Vec<TopicPattern>,
     /// Quality of service of the subscriptions: 0 to 2.
     pub qos: u8,
+    /// Whether what the broker had kept is a reading.
+    pub accepts_retained: bool,
     /// None: as `[mqtt]`. See [`super::Config::broker_of`].
     pub host: Option<String>,
     /// None: as `[mqtt]`.

@@ -309,7 +309,7 @@ fn the_environment_has_the_last_word() {
         (link.qos, link.topics[0].filter().as_str()),
         (0, "plant/+/x")
     );
-    assert_eq!(config.sources[0].mapping.channels["Current"], "I");
+    assert_eq!(config.sources[0].mapping.channels["Current"], "I".into());
 }
 
 #[test]

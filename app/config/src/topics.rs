@@ -29,6 +29,9 @@ pub fn check_level(name: &str) -> Result<(), String> {
 /// clients of one group (MQTT 5.0, section 4.8.2). No message's topic begins so.
 const SHARE: &str = "$share/";
 
+/// The level that names a channel, and not the sensor: the payload is its value.
+pub const CHANNEL_CAPTURE: &str = "channel";
+
 /// A subscription that captures levels of the topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPattern {
@@ -90,6 +93,11 @@ impl TopicPattern {
             Some(group) => format!("{SHARE}{group}/{levels}"),
             None => levels,
         }
+    }
+
+    /// Whether a level names the channel whose value the payload is.
+    pub fn captures_channel(&self) -> bool {
+        self.names().any(|name| name == CHANNEL_CAPTURE)
     }
 
     /// The names of the captured levels.

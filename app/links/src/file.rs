@@ -3,11 +3,12 @@
 //! The engine is shown the time of the recording, so that a replay decides as
 //! the live run did, however fast it goes.
 
-use super::{Kind, Named, SHUTDOWN_POLL, StreamDecoder, handle_payload};
-use hark_codec::{Decoder, Oversize};
+use super::payloads::Payloads;
+use super::{Kind, Named, SHUTDOWN_POLL, StreamDecoder};
+use hark_codec::Oversize;
 use hark_config::{FileLink, SensorTemplate};
 use hark_engine::Rejection;
-use hark_serve::hot_path::HotPath;
+use hark_serve::hot_path::{HotPath, Receipt};
 use hark_serve::{Fed, Feed};
 use hark_threads::shutdown::Shutdown;
 use std::fs::File;
@@ -35,9 +36,13 @@ pub(super) struct FileFeed {
     /// Nothing has been read since it was opened.
     is_empty: bool,
     buffer: Box<[u8]>,
-    /// What is unread of `buffer`.
+    /// What was read, in UTF-8.
+    text: Vec<u8>,
+    /// What is unread of `text`.
     unread: std::ops::Range<usize>,
     is_over: bool,
+    /// The wall clock when the file was opened, by which its times are told apart.
+    opened_us: i64,
 }
 
 impl FileFeed {
@@ -50,8 +55,10 @@ impl FileFeed {
             is_up: false,
             is_empty: true,
             buffer: vec![0; READ_BYTES].into(),
+            text: Vec::with_capacity(READ_BYTES),
             unread: 0..0,
             is_over: false,
+            opened_us: 0,
         }
     }
 
@@ -63,13 +70,17 @@ impl FileFeed {
                 if !std::mem::replace(&mut self.is_up, true) {
                     hot_path.handle_link_up();
                 }
-                self.decoder.handle_link_up();
+                self.decoder.handle_link_up(false);
+                self.opened_us = hark_hal::wall_us() as i64;
                 self.is_empty = true;
                 closed.insert(File::open(&self.link.path)?)
             }
         };
         let len = file.read(&mut self.buffer)?;
-        self.unread = 0..len;
+        self.text.clear();
+        let text = self.decoder.widened(&self.buffer[..len]);
+        self.text.extend_from_slice(text);
+        self.unread = 0..self.text.len();
         if len > 0 {
             self.is_empty = false;
             return Ok(());
@@ -84,26 +95,33 @@ impl FileFeed {
 
     /// Handles the next line, or the last one, which may have no end.
     fn handle_next(&mut self, hot_path: &mut HotPath, shutdown: &Shutdown) {
-        let Kind::Payloads { decoder, lines } = &mut self.decoder.kind else {
+        let Kind::Payloads {
+            payloads, lines, ..
+        } = &mut self.decoder.kind
+        else {
             unreachable!("a file's format is CSV or JSON, as its configuration is read");
         };
         let mut row = Row {
             clock: &mut self.clock,
             speed: self.link.speed,
             sensor: self.decoder.sensor.as_ref(),
-            payload_bytes_max: self.decoder.payload_bytes_max,
-            decoder,
+            opened_us: self.opened_us,
+            payloads,
             hot_path,
             shutdown,
         };
+        if row.serve_waiting() {
+            return;
+        }
         if self.file.is_none() {
-            return lines.finish(|line| row.handle(line));
+            lines.finish(|line| row.handle(line));
+        } else {
+            let mut bytes = &self.text[self.unread.clone()];
+            if let Some(line) = lines.next_line(&mut bytes) {
+                row.handle(line);
+            }
+            self.unread.start = self.unread.end - bytes.len();
         }
-        let mut bytes = &self.buffer[self.unread.clone()];
-        if let Some(line) = lines.next_line(&mut bytes) {
-            row.handle(line);
-        }
-        self.unread.start = self.unread.end - bytes.len();
     }
 }
 
@@ -114,10 +132,12 @@ impl Feed for FileFeed {
     }
 
     fn advance(&mut self, hot_path: &mut HotPath, shutdown: &Shutdown) -> Fed {
-        if self.is_over || shutdown.is_requested() {
+        let has_waiting = self.decoder.has_waiting();
+        if (self.is_over && !has_waiting) || shutdown.is_requested() {
             return Fed::Ended;
         }
         if self.unread.is_empty()
+            && !has_waiting
             && let Err(error) = self.read(hot_path, shutdown)
         {
             let path = self.link.path.display();
@@ -134,8 +154,8 @@ struct Row<'a> {
     clock: &'a mut RecordingClock,
     speed: f64,
     sensor: Option<&'a SensorTemplate>,
-    payload_bytes_max: usize,
-    decoder: &'a mut Decoder,
+    opened_us: i64,
+    payloads: &'a mut Payloads,
     hot_path: &'a mut HotPath,
     shutdown: &'a Shutdown,
 }
@@ -150,16 +170,31 @@ impl Row<'_> {
             }
         };
         let named = Named::of(self.sensor.and_then(SensorTemplate::fixed));
-        let (clock, speed, shutdown) = (&mut *self.clock, self.speed, self.shutdown);
-        let receive = |hot_path: &mut HotPath, timestamp_us: Option<i64>| {
-            let recorded_us = clock.handle_row(timestamp_us);
-            if speed > 0.0 {
-                sleep(clock.wait(speed), shutdown, hot_path);
-            }
-            hot_path.receive_recorded(recorded_us, timestamp_us)
-        };
-        let bytes_max = self.payload_bytes_max;
-        handle_payload(self.decoder, line, bytes_max, named, receive, self.hot_path);
+        let mut receive = receiver(self.clock, self.speed, self.shutdown);
+        self.payloads
+            .handle_line(line, named, self.opened_us, &mut receive, self.hot_path);
+    }
+
+    /// Takes in the next reading that came in one row with another, if there is one.
+    fn serve_waiting(&mut self) -> bool {
+        let mut receive = receiver(self.clock, self.speed, self.shutdown);
+        self.payloads
+            .serve_waiting(Some(&mut receive), self.hot_path)
+    }
+}
+
+/// What gives a reading its time, and waits for it.
+fn receiver<'r>(
+    clock: &'r mut RecordingClock,
+    speed: f64,
+    shutdown: &'r Shutdown,
+) -> impl FnMut(&mut HotPath, Option<i64>) -> Receipt + 'r {
+    move |hot_path, timestamp_us| {
+        let recorded_us = clock.handle_row(timestamp_us);
+        if speed > 0.0 {
+            sleep(clock.wait(speed), shutdown, hot_path);
+        }
+        hot_path.receive_recorded(recorded_us, timestamp_us)
     }
 }
 

@@ -9,6 +9,7 @@ mod modbus;
 mod mqtt;
 mod node_log;
 mod nodes;
+mod payloads;
 pub mod recognise;
 mod serial;
 
@@ -19,7 +20,7 @@ pub use serial::settings as serial_settings;
 
 use anyhow::{Context, anyhow};
 use file::FileFeed;
-use hark_codec::{BYTE_ORDER_MARK, Decoder, LineSplitter};
+use hark_codec::{BYTE_ORDER_MARK, LineSplitter, Utf16Reader};
 use hark_config::{Config, Format, Link, SensorTemplate, SourceConfig};
 use hark_engine::{Rejection, SensorId};
 use hark_outlet::mqtt::Broker;
@@ -29,6 +30,7 @@ use hark_threads::Backoff;
 use modbus::ModbusFeed;
 use mqtt::MqttFeed;
 use nodes::Nodes;
+use payloads::Payloads;
 use serial::SerialFeed;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -73,13 +75,14 @@ pub fn open(
 pub(crate) struct StreamDecoder {
     kind: Kind,
     sensor: Option<SensorTemplate>,
-    payload_bytes_max: usize,
 }
 
 enum Kind {
     Payloads {
-        decoder: Decoder,
+        payloads: Box<Payloads>,
         lines: LineSplitter,
+        /// Makes UTF-8 of a stream that is UTF-16.
+        wide: Utf16Reader,
     },
     Wire(Box<Nodes>),
 }
@@ -98,15 +101,15 @@ impl StreamDecoder {
                 Kind::Wire(Box::new(Nodes::new(&config.name, &config.nodes, max)?))
             }
             Format::Payload(format) => Kind::Payloads {
-                decoder: Decoder::new(format, hot_path.schema(), &config.mapping)?,
+                payloads: Box::new(Payloads::new(config, format, hot_path)?),
                 lines: LineSplitter::new(),
+                wide: Utf16Reader::default(),
             },
             Format::Registers => unreachable!("units are asked, and send no payloads"),
         };
         Ok(Self {
             kind,
             sensor: config.sensor.clone(),
-            payload_bytes_max: config.payload_bytes_max,
         })
     }
 
@@ -116,13 +119,17 @@ impl StreamDecoder {
         let fixed = self.sensor.as_ref().and_then(SensorTemplate::fixed);
         match &mut self.kind {
             Kind::Wire(nodes) => nodes.handle_next(bytes, fixed, receipt, hot_path),
-            Kind::Payloads { decoder, lines } => {
-                let bytes_max = self.payload_bytes_max;
+            Kind::Payloads {
+                payloads, lines, ..
+            } => {
+                if payloads.serve_waiting(None, hot_path) {
+                    return true;
+                }
                 match lines.next_line(bytes) {
                     None => return false,
                     Some(Ok(line)) => {
-                        let named = Named::of(fixed);
-                        handle_payload(decoder, line, bytes_max, named, |_, _| receipt, hot_path);
+                        let (named, now_us) = (Named::of(fixed), receipt.now.utc_us);
+                        payloads.handle_line(line, named, now_us, &mut |_, _| receipt, hot_path);
                     }
                     Some(Err(oversize)) => {
                         hot_path.handle_rejection(Rejection::Oversize, &oversize, &[]);
@@ -142,7 +149,6 @@ impl StreamDecoder {
         receipt: Receipt,
         hot_path: &mut HotPath,
     ) {
-        let bytes_max = self.payload_bytes_max;
         match &mut self.kind {
             Kind::Wire(nodes) => {
                 // The name outlives what is done to the table of sensors.
@@ -156,23 +162,69 @@ impl StreamDecoder {
                 };
                 nodes.handle_payload(payload, topic, name, receipt, hot_path);
             }
-            Kind::Payloads { decoder, .. } => {
-                let is_nothing =
-                    !handle_payload(decoder, payload, bytes_max, named, |_, _| receipt, hot_path);
+            Kind::Payloads { payloads, .. } => {
+                payloads.handle_message();
+                let (now_us, receive) = (receipt.now.utc_us, &mut |_: &mut HotPath, _| receipt);
+                let count =
+                    payloads.handle(payload, named, now_us, Some(receipt), receive, hot_path);
                 // Between the lines of a stream there may be empty ones; a message of
                 // nothing is a reading that did not come through.
-                if is_nothing && is_blank(payload) {
+                if count == 0 && is_blank(payload) {
                     hot_path.handle_rejection(Rejection::Malformed, &"an empty payload", payload);
                 }
             }
         }
     }
 
-    /// The link was made anew: what was begun before it broke is void.
-    fn handle_link_up(&mut self) {
+    /// Takes in the value of one channel, which came by itself.
+    fn handle_value(
+        &mut self,
+        channel: &str,
+        payload: &[u8],
+        named: Named<'_>,
+        receipt: Receipt,
+        hot_path: &mut HotPath,
+    ) {
+        if let Kind::Payloads { payloads, .. } = &mut self.kind {
+            payloads.handle_value(channel, payload, named, receipt, hot_path);
+        }
+    }
+
+    /// Whether readings wait that came in one message with another.
+    fn has_waiting(&self) -> bool {
+        matches!(&self.kind, Kind::Payloads { payloads, .. } if payloads.has_waiting())
+    }
+
+    /// Takes in the next of them; false if there is none.
+    fn serve_waiting(&mut self, hot_path: &mut HotPath) -> bool {
+        match &mut self.kind {
+            Kind::Payloads { payloads, .. } => payloads.serve_waiting(None, hot_path),
+            Kind::Wire(_) => false,
+        }
+    }
+
+    /// What a read of a stream returned, in UTF-8.
+    fn widened<'t>(&'t mut self, bytes: &'t [u8]) -> &'t [u8] {
+        match &mut self.kind {
+            Kind::Payloads { wide, .. } => wide.push(bytes),
+            Kind::Wire(_) => bytes,
+        }
+    }
+
+    /// The link was made anew: what was begun before it broke is void. `is_midway`:
+    /// it may have been made in the middle of a line.
+    fn handle_link_up(&mut self, is_midway: bool) {
         match &mut self.kind {
             Kind::Wire(nodes) => nodes.handle_link_up(),
-            Kind::Payloads { lines, .. } => lines.reset(),
+            Kind::Payloads {
+                payloads,
+                lines,
+                wide,
+            } => {
+                lines.reset();
+                wide.reset();
+                payloads.handle_start(is_midway);
+            }
         }
     }
 
@@ -213,49 +265,11 @@ impl StreamDecoder {
     }
 }
 
-/// Whether a payload holds nothing but white space.
+/// Whether a payload holds nothing but white space and NULs.
 fn is_blank(payload: &[u8]) -> bool {
     let text = payload.strip_prefix(BYTE_ORDER_MARK).unwrap_or(payload);
-    text.trim_ascii().is_empty()
-}
-
-/// Decodes one payload and hands it on; false if it is none, as a header or an empty
-/// line. `receive` gives its receipt, once its
-/// timestamp is known: a recording keeps its own time.
-fn handle_payload(
-    decoder: &mut Decoder,
-    payload: &[u8],
-    bytes_max: usize,
-    named: Named<'_>,
-    receive: impl FnOnce(&mut HotPath, Option<i64>) -> Receipt,
-    hot_path: &mut HotPath,
-) -> bool {
-    if payload.len() > bytes_max {
-        let detail = format!("{} bytes, at most {bytes_max} are allowed", payload.len());
-        hot_path.handle_rejection(Rejection::Oversize, &detail, payload);
-        return true;
-    }
-    let decoded = match decoder.decode(payload) {
-        Ok(Some(decoded)) => decoded,
-        Ok(None) => return false,
-        Err(rejected) => {
-            hot_path.handle_rejection(rejected.reason, &rejected.detail, payload);
-            return true;
-        }
-    };
-    let receipt = receive(hot_path, decoded.reading.timestamp_us);
-    let reading = &decoded.reading;
-    match (named, decoded.sensor.as_deref()) {
-        (Named::Known(sensor), _) => hot_path.handle_reading(sensor, reading, receipt),
-        (Named::Name(name), _) | (Named::Nobody, Some(name)) => {
-            hot_path.handle_reading_of(name, reading, receipt, payload);
-        }
-        (Named::Nobody, None) => {
-            let source = Arc::clone(hot_path.source());
-            hot_path.handle_reading_of(&source, reading, receipt, payload);
-        }
-    }
-    true
+    text.iter()
+        .all(|byte| byte.is_ascii_whitespace() || *byte == 0)
 }
 
 /// What is known of a payload's sensor before it is decoded. A sensor that

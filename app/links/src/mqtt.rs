@@ -7,7 +7,7 @@
 //! waiting is seen here and not hidden in the network.
 
 use super::{Named, SHUTDOWN_POLL, StreamDecoder};
-use hark_config::{Config, MqttLink, SensorTemplate, SourceConfig, TopicPattern};
+use hark_config::{CHANNEL_CAPTURE, Config, MqttLink, SensorTemplate, SourceConfig, TopicPattern};
 use hark_engine::{Admission, Rejection, SensorId};
 use hark_mqtt::{Client, ClientEvent, ClientSettings, Endpoint};
 use hark_outlet::mqtt::Broker;
@@ -18,6 +18,9 @@ use hark_wire::FRAME_MAX;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+/// What is counted of messages that the broker had kept, in `link_faults` of the
+/// summary.
+const RETAINED: &str = "retained";
 /// Topics whose sensors are remembered, so that a known topic costs one look-up.
 const TOPICS_MAX: usize = 65_536;
 /// Bytes of these topics together: what strangers make of them is forgotten.
@@ -44,6 +47,10 @@ const READS_MAX: usize = 4096;
 pub(super) struct MqttFeed {
     broker: Broker,
     topics: Vec<TopicPattern>,
+    accepts_retained: bool,
+    has_told_retained: bool,
+    /// A topic names the channel whose value its payload is.
+    has_values: bool,
     sensor: Option<SensorTemplate>,
     decoder: StreamDecoder,
     admission: Admission,
@@ -83,6 +90,9 @@ impl MqttFeed {
         Ok(Self {
             broker: broker.clone(),
             topics: link.topics.clone(),
+            accepts_retained: link.accepts_retained,
+            has_told_retained: false,
+            has_values: link.topics.iter().any(TopicPattern::captures_channel),
             sensor: source.sensor.clone(),
             decoder,
             admission: Admission::new(config.wait_us_max(), priorities.len().max(1)),
@@ -110,7 +120,8 @@ impl MqttFeed {
         if is_due && !is_stopping {
             self.fill(hot_path);
         }
-        self.has_more = self.handle_event(hot_path);
+        // What came in one message is served before the next.
+        self.has_more = self.decoder.serve_waiting(hot_path) || self.handle_event(hot_path);
     }
 
     fn listen(&mut self, hot_path: &mut HotPath) {
@@ -157,6 +168,16 @@ impl MqttFeed {
             return false;
         };
         match event {
+            ClientEvent::Message {
+                topic, is_retained, ..
+            } if is_retained && !self.accepts_retained => {
+                hot_path.note_fault(RETAINED, 1);
+                if !std::mem::replace(&mut self.has_told_retained, true) {
+                    let source = hot_path.source();
+                    let shown = &topic[..topic.floor_char_boundary(TOPIC_SHOWN)];
+                    tracing::info!(peer = %source, "{source}: {shown:?} is retained by the broker, so it is old and no reading; retained = \"accept\" takes such");
+                }
+            }
             ClientEvent::Message { topic, payload, .. } => {
                 let receipt = receipt.unwrap_or_else(|| hot_path.receive());
                 let waited_us = hot_path.waited_us(&receipt);
@@ -167,6 +188,7 @@ impl MqttFeed {
                     let known = &mut self.known;
                     let rules = Rules {
                         topics: &self.topics,
+                        has_values: self.has_values,
                         sensor: self.sensor.as_ref(),
                     };
                     rules.handle(topic, payload, receipt, known, &mut self.decoder, hot_path);
@@ -189,7 +211,7 @@ impl MqttFeed {
                 self.last_reason.clear();
                 self.refused.clear();
                 hot_path.handle_link_up();
-                self.decoder.handle_link_up();
+                self.decoder.handle_link_up(false);
             }
             ClientEvent::Down { why, is_young, .. } => {
                 self.reads.clear();
@@ -309,6 +331,7 @@ impl KnownTopics {
 /// Which sensor a topic belongs to.
 struct Rules<'a> {
     topics: &'a [TopicPattern],
+    has_values: bool,
     sensor: Option<&'a SensorTemplate>,
 }
 
@@ -324,7 +347,7 @@ impl Rules<'_> {
     ) {
         if let Some(sensor) = known.get(topic, hot_path) {
             let named = Named::Known(sensor);
-            return decoder.handle_payload(payload, topic, named, receipt, hot_path);
+            return self.give(topic, payload, named, receipt, decoder, hot_path);
         }
         let named = match self.name_of(topic, &mut known.name) {
             None => {
@@ -336,10 +359,27 @@ impl Rules<'_> {
             Some(true) => Named::Name(&known.name),
         };
         let is_by_topic = matches!(named, Named::Name(_));
-        decoder.handle_payload(payload, topic, named, receipt, hot_path);
+        self.give(topic, payload, named, receipt, decoder, hot_path);
         // With its first reading: the next one is to cost no more than all others.
         if is_by_topic && let Some(sensor) = hot_path.find(&known.name) {
             known.insert(topic, sensor);
+        }
+    }
+
+    fn give(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        named: Named<'_>,
+        receipt: Receipt,
+        decoder: &mut StreamDecoder,
+        hot_path: &mut HotPath,
+    ) {
+        let pattern = self.topics.iter().filter(|_| self.has_values);
+        let pattern = { pattern }.find(|pattern| pattern.is_match(topic));
+        match pattern.and_then(|pattern| pattern.capture(CHANNEL_CAPTURE, topic)) {
+            Some(channel) => decoder.handle_value(channel, payload, named, receipt, hot_path),
+            None => decoder.handle_payload(payload, topic, named, receipt, hot_path),
         }
     }
 

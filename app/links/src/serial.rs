@@ -32,7 +32,9 @@ pub(super) struct SerialFeed {
     write_at: Option<Instant>,
     decoder: StreamDecoder,
     buffer: Box<[u8; READ_BYTES]>,
-    /// What is unread of `buffer`.
+    /// What was read, in UTF-8 if it is text.
+    text: Vec<u8>,
+    /// What is unread of `text`.
     unread: std::ops::Range<usize>,
     receipt: Option<Receipt>,
     /// Of an adapter that is slow to hand over, once.
@@ -51,6 +53,7 @@ impl SerialFeed {
             retry: Retry::new(link.reconnect),
             decoder,
             buffer: Box::new([0; READ_BYTES]),
+            text: Vec::with_capacity(READ_BYTES),
             unread: 0..0,
             receipt: None,
             has_warned: false,
@@ -72,7 +75,7 @@ impl SerialFeed {
         if !self.retry.has_failed() {
             self.handle_up(hot_path);
         }
-        self.decoder.handle_link_up();
+        self.decoder.handle_link_up(true);
         // The node is asked anew for what was on its way.
         self.unsent = None;
         self.write_at = None;
@@ -98,7 +101,10 @@ impl SerialFeed {
         match line.read(&mut self.buffer[..], patience)? {
             Received::Bytes(len) => {
                 self.receipt = Some(hot_path.receive());
-                self.unread = 0..len;
+                self.text.clear();
+                let text = self.decoder.widened(&self.buffer[..len]);
+                self.text.extend_from_slice(text);
+                self.unread = 0..self.text.len();
             }
             Received::Idle => hot_path.handle_idle(),
         }
@@ -152,12 +158,12 @@ impl Feed for SerialFeed {
     }
 
     fn has_more(&self) -> bool {
-        !self.unread.is_empty()
+        !self.unread.is_empty() || self.decoder.has_waiting()
     }
 
     fn advance(&mut self, hot_path: &mut HotPath, shutdown: &Shutdown) -> Fed {
         if let (Some(receipt), true) = (self.receipt, self.has_more()) {
-            let mut bytes = &self.buffer[self.unread.clone()];
+            let mut bytes = &self.text[self.unread.clone()];
             self.decoder.handle_next(&mut bytes, receipt, hot_path);
             self.unread.start = self.unread.end - bytes.len();
             return Fed::Open;
@@ -241,7 +247,6 @@ mod tests {
         let decoder = StreamDecoder {
             kind: Kind::Wire(Box::new(Nodes::new("line", &nodes, 1).unwrap())),
             sensor: None,
-            payload_bytes_max: 1024,
         };
         let link = SerialLink {
             port: pty.path().to_str().unwrap().to_owned(),
@@ -278,7 +283,7 @@ mod tests {
         let mut feed = open(&pty);
         let full = feed.line.as_mut().unwrap().write_all(&[7; 1 << 17]);
         assert!(matches!(full, Err(SerialError::Stalled { .. })), "{full:?}");
-        feed.decoder.handle_link_up();
+        feed.decoder.handle_link_up(true);
         let now = Instant::now();
         feed.answer(now).unwrap();
         read(&pty);

@@ -108,20 +108,23 @@ fn decoder(format: hark_codec::Format) -> Decoder {
 
 /// That `line` decodes to `reading` exactly.
 fn check_decodes(decoder: &mut Decoder, line: &[u8], reading: &RigReading) {
-    let decoded = decoder.decode(line).unwrap().unwrap();
-    assert_eq!(decoded.reading.sequence, Some(reading.sequence));
-    assert_eq!(
-        decoded.reading.timestamp_us,
-        i64::try_from(reading.time_us).ok()
-    );
-    assert_eq!(decoded.reading.values(), reading.values);
+    let count = decoder.decode(line, 0, &mut |outcome| {
+        let decoded = outcome.unwrap().reading;
+        assert_eq!(decoded.sequence, Some(reading.sequence));
+        assert_eq!(decoded.timestamp_us, i64::try_from(reading.time_us).ok());
+        assert_eq!(decoded.values(), reading.values);
+    });
+    assert_eq!(count, 1);
 }
 
 #[test]
 fn lines_are_what_the_gateway_reads_without_a_mapping() {
     let (mut csv, mut json) = (text_decoder(), decoder(hark_codec::Format::Json));
     let header = TextFormat::Csv.header().unwrap();
-    assert!(csv.decode(header.as_bytes()).unwrap().is_none());
+    assert_eq!(
+        csv.decode(header.as_bytes(), 0, &mut |_| panic!("a header")),
+        0
+    );
     let (csv_lines, json_lines) = (
         Encoding::Lines(TextFormat::Csv),
         Encoding::Lines(TextFormat::Json),

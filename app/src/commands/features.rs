@@ -138,10 +138,14 @@ impl Rows {
     }
 
     fn handle_line(&mut self, line: &[u8], out: &mut impl Write) -> anyhow::Result<()> {
-        let reading = match self.decoder.decode(line) {
-            Ok(Some(decoded)) => decoded.reading,
-            Ok(None) => return Ok(()),
-            Err(rejected) => anyhow::bail!("reading {}: {rejected}", self.reading),
+        let (mut reading, now_us) = (None, hark_hal::wall_us() as i64);
+        self.decoder.decode(line, now_us, &mut |outcome| {
+            reading = Some(outcome.map(|decoded| *decoded.reading));
+        });
+        let reading = match reading {
+            Some(Ok(reading)) => reading,
+            None => return Ok(()),
+            Some(Err(rejected)) => anyhow::bail!("reading {}: {rejected}", self.reading),
         };
         let sensor = self
             .driver

@@ -62,7 +62,8 @@ fn parse_delimiter(text: &str) -> Result<Delimiter, &'static str> {
         "," => Ok(Delimiter::Comma),
         ";" => Ok(Delimiter::Semicolon),
         "\t" | "\\t" => Ok(Delimiter::Tab),
-        _ => Err("must be \",\", \";\" or \"\\t\""),
+        "|" => Ok(Delimiter::Pipe),
+        _ => Err("must be \",\", \";\", \"\\t\" or \"|\""),
     }
 }
 

@@ -10,8 +10,8 @@ fuzz_target!(|input: &[u8]| {
     let Some((chunk_len, stream)) = input.split_first() else {
         return;
     };
-    let mut pieces: Vec<_> = stream.split(|byte| *byte == b'\n').collect();
-    // What follows the last line feed is a line only if there is something.
+    let mut pieces = split(stream);
+    // What follows the last end is a line only if there is something.
     pieces.pop_if(|last| last.is_empty());
     let mut expected = pieces.into_iter().map(bounded);
     let mut splitter = LineSplitter::new();
@@ -26,5 +26,21 @@ fn bounded(line: &[u8]) -> Result<&[u8], Oversize> {
     if line.len() > LINE_MAX {
         return Err(Oversize);
     }
-    Ok(line.strip_suffix(b"\r").unwrap_or(line))
+    Ok(line)
+}
+
+/// At CR, LF and CRLF.
+fn split(stream: &[u8]) -> Vec<&[u8]> {
+    let (mut pieces, mut start, mut at) = (Vec::new(), 0, 0);
+    while at < stream.len() {
+        let is_pair = stream[at..].starts_with(b"\r\n");
+        if matches!(stream[at], b'\r' | b'\n') {
+            pieces.push(&stream[start..at]);
+            at += usize::from(is_pair);
+            start = at + 1;
+        }
+        at += 1;
+    }
+    pieces.push(&stream[start..]);
+    pieces
 }

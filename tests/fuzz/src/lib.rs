@@ -1,8 +1,11 @@
 //! What the fuzz targets of the codec share: a schema of two channels, and
 //! what must hold for whatever is accepted.
 
-use hark_codec::{Decoded, MappingConfig, Rejected};
+use hark_codec::{Decoder, MappingConfig};
 use hark_engine::{Channel, Schema};
+
+/// 2026-06-01, by which times are told apart.
+pub const NOW_US: i64 = 1_780_272_000_000_000;
 
 /// Channels `pressure` and `flow`, in bar.
 pub fn schema() -> Schema {
@@ -28,25 +31,27 @@ pub fn config() -> MappingConfig {
     }
 }
 
-/// The two values, if the payload was accepted.
+/// The values of each reading that `payload` holds; none if part of it was refused.
 ///
 /// # Panics
 /// If a reading is not whole and finite, or a rejection explains nothing.
-pub fn values(outcome: &Result<Option<Decoded<'_>>, Rejected>) -> Option<[f32; 2]> {
-    match outcome {
-        Ok(Some(decoded)) => {
+pub fn values(decoder: &mut Decoder, payload: &[u8]) -> Option<Vec<[f32; 2]>> {
+    let mut all = Some(Vec::new());
+    let count = decoder.decode(payload, NOW_US, &mut |outcome| match outcome {
+        Ok(decoded) => {
             let values = decoded.reading.values();
             assert!(values.iter().all(|value| value.is_finite()));
-            Some(
-                values
-                    .try_into()
-                    .expect("a reading has the schema's length"),
-            )
+            let values = values.try_into().expect("a reading has the schema's length");
+            if let Some(all) = &mut all {
+                all.push(values);
+            }
         }
-        Ok(None) => None,
         Err(rejected) => {
             assert!(!rejected.detail.as_str().is_empty());
-            None
+            all = None;
         }
-    }
+    });
+    assert!(all.as_ref().is_none_or(|all| all.len() == count));
+    while decoder.take_note().is_some() {}
+    all.filter(|all| !all.is_empty())
 }

@@ -105,7 +105,7 @@ fn a_tag_on_a_timestamp_means_what_it_says() {
             (with_field("ts", |o| o.u8(1).unwrap()), "ts=1000 [1.0, 2.0]"),
             (
                 with_field("ts", |o| o.bool(true).unwrap()),
-                "malformed: the timestamp: expected a number, found a boolean at byte 4",
+                "malformed: the timestamp: expected a number, found a boolean at byte 5",
             ),
         ],
     );
@@ -122,7 +122,11 @@ fn the_rules_are_those_of_json() {
             ),
             (
                 with_field("node", |o| o.u8(1).unwrap()),
-                "malformed: the sensor: expected text, found a number at byte 7",
+                "sensor=1 [1.0, 2.0]",
+            ),
+            (
+                with_field("node", |o| o.bool(true).unwrap()),
+                "malformed: the sensor: expected text, found a boolean at byte 7",
             ),
             (
                 with_field("seq", |o| o.i8(-1).unwrap()),
@@ -130,9 +134,9 @@ fn the_rules_are_those_of_json() {
             ),
             (
                 with_field("units", |o| {
-                    o.map(1).unwrap().str("flow").unwrap().str("psi").unwrap()
+                    o.map(1).unwrap().str("flow").unwrap().str("degC").unwrap()
                 }),
-                r#"unit#1: "flow" is in "psi", the schema says "bar" at byte 17"#,
+                r#"unit#1: "flow" is in "degC", the schema says "bar" at byte 18"#,
             ),
             (
                 with_field("pressure", |o| o.u8(1).unwrap()),
@@ -176,9 +180,11 @@ fn what_is_no_finite_number_is_refused_with_its_channel() {
             (second(|o| o.f16(f32::NAN).unwrap()), &infinite(5)),
             (second(|o| o.f32(f32::INFINITY).unwrap()), &infinite(7)),
             (second(|o| o.f64(-1e300).unwrap()), &infinite(11)),
-            (second(|o| o.str("2").unwrap()), &wrong("text", 4)),
-            (second(|o| o.bool(true).unwrap()), &wrong("a boolean", 2)),
-            (second(|o| o.array(0).unwrap()), &wrong("an array", 2)),
+            (second(|o| o.str("x").unwrap()), &wrong("\"x\"", 4)),
+            (second(|o| o.str("2").unwrap()), "[1.0, 2.0]"),
+            (second(|o| o.bool(true).unwrap()), "[1.0, 1.0]"),
+            (second(|o| o.str("NaN").unwrap()), &infinite(6)),
+            (second(|o| o.array(0).unwrap()), &wrong("an array", 3)),
             (
                 second(|o| o.bytes(b"2").unwrap()),
                 &wrong("neither number nor text", 2),
@@ -215,7 +221,7 @@ fn what_is_not_cbor_is_refused() {
             ),
             (
                 b"\x07".to_vec(),
-                "malformed: the payload: expected a map or an array, found a number at byte 1",
+                "malformed: the payload: expected an object or an array, found a number at byte 1",
             ),
             (
                 b"\xa1\x01\x02".to_vec(),

@@ -251,8 +251,28 @@ impl<'t> Section<'t, '_> {
         }
     }
 
-    /// A table of strings under keys of the operator's own.
-    pub(crate) fn text_by_name(&mut self, key: &'static str) -> BTreeMap<String, String> {
+    /// Whether an array stands at `key`, where something else may.
+    pub(crate) fn is_array(&self, key: &str) -> bool {
+        let value = self.table.get(key).map(|entry| &entry.value);
+        matches!(value, Some(Value::Array(_)))
+    }
+
+    /// A finite number that may be absent.
+    pub(crate) fn float_or(&mut self, key: &'static str, absent: f64) -> f64 {
+        if self.table.contains_key(key) {
+            return self.float(key, f64::MIN..=f64::MAX);
+        }
+        self.asked.push(key);
+        absent
+    }
+
+    /// Under keys of the operator's own, each a string or a table, which `read` reads.
+    pub(crate) fn by_name<T: for<'a> From<&'a str>>(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        read: impl Fn(&mut Section<'_, '_>) -> T,
+    ) -> BTreeMap<String, T> {
         let mut by_name = BTreeMap::new();
         match self.get(key) {
             None => {}
@@ -261,13 +281,21 @@ impl<'t> Section<'t, '_> {
                 ..
             }) => {
                 for (name, entry) in table {
+                    let path = format!("{key}.{name}");
                     match &entry.value {
-                        Value::Text(text) => drop(by_name.insert(name.clone(), text.clone())),
-                        _ => self.wrong_type(entry, &format!("{key}.{name}"), "a string"),
+                        Value::Text(text) => {
+                            by_name.insert(name.clone(), T::from(text));
+                        }
+                        Value::Table(_) => {
+                            let title = format!("[{}]", self.path_of(&path));
+                            let value = self.open(Some(entry), &path, title, true, &read);
+                            by_name.insert(name.clone(), value);
+                        }
+                        _ => self.wrong_type(entry, &path, expected),
                     }
                 }
             }
-            Some(entry) => self.wrong_type(entry, key, "a table of strings"),
+            Some(entry) => self.wrong_type(entry, key, "a table of channels"),
         }
         by_name
     }

@@ -1,6 +1,6 @@
 //! Reads `[[sources]]` and `[defaults]` into the types of [`super`].
 
-use hark_codec::MappingConfig;
+use hark_codec::{MappingConfig, TimeUse};
 
 use super::{
     AlertTimes, Backoff, Clock, FileLink, Format, Link, MqttLink, NodesConfig, Parity, Rs485Config,
@@ -58,6 +58,8 @@ struct Common {
     payload_bytes_max: usize,
     alerts: AlertTimes,
     mapping: MappingConfig,
+    sequence_modulo: Option<u64>,
+    hold_ms: u64,
 }
 
 /// A day: what is longer away than that is not watched.
@@ -70,15 +72,32 @@ impl Common {
             ("node", Clock::Node),
             ("utc", Clock::Utc),
         ];
-        Self {
-            model: section.text("model"),
-            clock: section.word("clock", &clocks),
+        let model = section.text("model");
+        let clock = section.word("clock", &clocks);
+        let mut common = Self {
+            model,
+            clock,
             priority: section.integer("priority", 0..=9),
             readings_per_second_max: section.integer("readings_per_second_max", 0..=1_000_000),
             payload_bytes_max: section.integer("payload_bytes_max", 16..=hark_codec::PAYLOAD_MAX),
             alerts: read_alerts(section),
-            mapping: section.table("mapping", mapping::read),
-        }
+            mapping: MappingConfig::default(),
+            sequence_modulo: None,
+            hold_ms: 0,
+        };
+        let read = section.table("mapping", mapping::read);
+        common.sequence_modulo = read.sequence_modulo;
+        common.hold_ms = section.integer("hold_ms", 0..=ALERT_MS_MAX as u64);
+        common.mapping = MappingConfig {
+            clock: match clock {
+                Clock::None => TimeUse::None,
+                Clock::Node => TimeUse::Node,
+                Clock::Utc => TimeUse::Utc,
+            },
+            is_partial: common.hold_ms > 0,
+            ..read.mapping
+        };
+        common
     }
 }
 
@@ -116,6 +135,10 @@ impl SourceConfig {
             Kind::File => read_file(section),
             Kind::Modbus => modbus::read(section),
         };
+        let mut mapping = common.mapping;
+        if let Link::Mqtt(link) = &link {
+            mapping.is_partial |= link.topics.iter().any(TopicPattern::captures_channel);
+        }
         let mut alerts = common.alerts;
         // A recording has gaps of its own.
         if let Kind::File = kind {
@@ -132,7 +155,9 @@ impl SourceConfig {
             readings_per_second_max: common.readings_per_second_max,
             payload_bytes_max: common.payload_bytes_max,
             alerts,
-            mapping: common.mapping,
+            mapping,
+            sequence_modulo: common.sequence_modulo,
+            hold_ms: common.hold_ms,
             sensor,
             format,
             nodes,
@@ -199,6 +224,7 @@ fn read_mqtt(section: &mut Section<'_, '_>) -> Stream {
     let link = MqttLink {
         topics: read_topics(section),
         qos: section.integer("qos", 0..=2),
+        accepts_retained: section.word("retained", &[("ignore", false), ("accept", true)]),
         host: section.text_or_none("host"),
         port: Some(section.integer("port", 0..=u16::MAX)).filter(|port| *port > 0),
         protocol: section.word("protocol", &protocols),

@@ -117,7 +117,7 @@ fn values_of_the_wrong_type_say_which_is_right() {
         SERIAL,
         "mapping.channels = { a = true }",
         &[
-            "gateway.toml:5:26: sources[0].mapping.channels.a: must be a string, found the boolean true",
+            "gateway.toml:5:26: sources[0].mapping.channels.a: must be a string or a table, found the boolean true",
         ],
     );
 }
@@ -211,9 +211,9 @@ fn unknown_words_list_the_right_ones() {
     );
     check_source(
         FILE,
-        "mapping.delimiter = '|'",
+        "mapping.delimiter = '&'",
         &[
-            "gateway.toml:5:21: sources[0].mapping.delimiter: must be one of \",\", \";\", \"\\t\", found \"|\"",
+            "gateway.toml:5:21: sources[0].mapping.delimiter: must be one of \"auto\", \",\", \";\", \"\\t\", \"|\", found \"&\"",
         ],
     );
     check(

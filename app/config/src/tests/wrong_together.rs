@@ -123,9 +123,23 @@ fn keys_that_exclude_each_other_are_refused() {
     );
     check_source(
         FILE,
-        "mapping.decimal_comma = true",
+        "mapping.timestamp = ['Date', 'Time', 'Zone']",
         &[
-            "gateway.toml:5:25: sources[0].mapping.decimal_comma: numbers like 1,5 need another `delimiter` than a comma: \";\" or \"\\t\"",
+            "gateway.toml:5:21: sources[0].mapping.timestamp: must be one field, or two: of the date and of the time of day",
+        ],
+    );
+    check_source(
+        FILE,
+        "mapping.sequence_modulo = 1",
+        &[
+            "gateway.toml:5:27: sources[0].mapping.sequence_modulo: must be 0, to be found out, or at least 2",
+        ],
+    );
+    check_source(
+        FILE,
+        "mapping.channels = { a = { feild = 'x' } }",
+        &[
+            "gateway.toml:5:28: sources[0].mapping.channels.a.feild: unknown key `feild` in [sources[0].mapping.channels.a]; did you mean `field`?",
         ],
     );
     check_source(
@@ -150,7 +164,7 @@ fn a_wrong_default_is_reported_once_where_it_is() {
     check(
         "[defaults.file]\nname = 'x'\n",
         &[
-            "gateway.toml:2:1: defaults.file.name: unknown key `name` in [defaults.file]; known: model, clock, priority, readings_per_second_max, payload_bytes_max, silent_after_ms, link_down_ms, range_alerts, mapping, path, speed, period_ms, repeat, sensor, format",
+            "gateway.toml:2:1: defaults.file.name: unknown key `name` in [defaults.file]; known: model, clock, priority, readings_per_second_max, payload_bytes_max, silent_after_ms, link_down_ms, range_alerts, mapping, hold_ms, path, speed, period_ms, repeat, sensor, format",
         ],
     );
 }

@@ -142,7 +142,7 @@ mod tests {
         // What the operator makes of it is a configuration.
         let filled = template.replacen('…', "p", 1).replacen('…', "t", 1);
         let config = Config::of_text(&format!("{good}{filled}")).unwrap();
-        assert_eq!(config.sources[0].mapping.channels["pressure"], "p");
+        assert_eq!(config.sources[0].mapping.channels["pressure"], "p".into());
     }
 
     #[test]
