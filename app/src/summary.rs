@@ -45,6 +45,8 @@ pub struct Summary {
     pub model: ModelIdentity,
     /// Sensors that never had a verdict, fell silent, and were too many to be told.
     pub silences_untold: u64,
+    /// Alerts, and verdicts where that is asked for, whose causes nobody knows.
+    pub causes_unknown: u64,
     /// Readings that never arrived, by sequence number or timestamp.
     pub missed: u64,
     /// Inferences that failed.
@@ -212,6 +214,7 @@ impl Summary {
             }
         }
         self.silences_untold += counters.silences_untold;
+        self.causes_unknown += counters.causes_unknown;
         self.missed = self.missed.saturating_add(counters.missed);
         self.model_faults += counters.model_faults;
         self.cache_hits += counters.cache_hits;

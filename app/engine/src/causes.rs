@@ -36,6 +36,7 @@ pub struct Cause {
 pub struct Causes {
     list: [Cause; CAUSES_MAX],
     len: u8,
+    are_awaited: bool,
 }
 
 impl Causes {
@@ -49,11 +50,23 @@ impl Causes {
             normal: 0.0,
         }; CAUSES_MAX],
         len: 0,
+        are_awaited: false,
+    };
+
+    /// They are being looked for, and follow as [`Output::Explained`](crate::Output).
+    pub(crate) const AWAITED: Self = Self {
+        are_awaited: true,
+        ..Self::NONE
     };
 
     /// They, the greatest share first.
     pub fn as_slice(&self) -> &[Cause] {
         &self.list[..usize::from(self.len)]
+    }
+
+    /// Whether they are not known yet, and follow.
+    pub fn are_awaited(&self) -> bool {
+        self.are_awaited
     }
 }
 
@@ -96,10 +109,17 @@ impl Parts {
 
     /// The greatest parts, as shares of all of them. `show` says value and normal of a
     /// channel, or of its feature of this index.
-    pub(crate) fn causes(
+    pub(crate) fn causes(&self, show: impl FnMut(usize, Option<usize>) -> (f32, f32)) -> Causes {
+        self.causes_of(self.total, show)
+    }
+
+    /// As [`Parts::causes`], as shares of `whole` where that is more.
+    pub(crate) fn causes_of(
         &self,
+        whole: f64,
         mut show: impl FnMut(usize, Option<usize>) -> (f32, f32),
     ) -> Causes {
+        let whole = whole.max(self.total);
         let mut causes = Causes::NONE;
         let mut parts = self.by_channel;
         for cause in &mut causes.list {
@@ -109,7 +129,7 @@ impl Parts {
             let Some((channel, part)) = greatest else {
                 break;
             };
-            let share = (part.sum / self.total / SHARE_STEP).floor() * SHARE_STEP;
+            let share = (part.sum / whole / SHARE_STEP).floor() * SHARE_STEP;
             // None is left, or what is left is next to nothing; 0 / 0 is no number.
             if share.is_nan() || share <= 0.0 {
                 break;

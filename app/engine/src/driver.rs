@@ -59,7 +59,10 @@ impl Sink for Vec<Output> {
 ///    [`handle_no_instance`](Self::handle_no_instance).
 /// 3. [`start_inference`](Self::start_inference), after every reading: with
 ///    nothing at hand to wait for, it must be asked before the user waits.
-/// 4. [`handle_absences`](Self::handle_absences), with nothing left to read, no
+/// 4. [`start_occlusion`](Self::start_occlusion), where that has nothing to run and
+///    [`awaits_causes`](Self::awaits_causes), and [`handle_end`](Self::handle_end) at
+///    the end: each [`Output::Explained`] that is awaited comes by them.
+/// 5. [`handle_absences`](Self::handle_absences), with nothing left to read, no
 ///    later than [`Engine::next_absence_us`];
 ///    [`handle_link_up`](Self::handle_link_up) and
 ///    [`handle_link_down`](Self::handle_link_down) as they happen.
@@ -203,6 +206,12 @@ impl<M> Driver<M> {
         self.engine.handle_link_down(now_us);
     }
 
+    /// The source has ended: nobody looks for causes any more.
+    pub fn handle_end(&mut self, sink: &mut impl Sink) {
+        self.engine.give_up_all_occlusions();
+        self.drain(sink);
+    }
+
     /// Says which sensors are silent by now, and whether the link has been away for
     /// too long: to be called when nothing is left to be read and
     /// [`Engine::next_absence_us`] has come.
@@ -283,6 +292,52 @@ impl<M> Driver<M> {
         started
     }
 
+    /// Rows that say what an alert comes from, in the instance that is to run them, for
+    /// causes that are no sum of parts. It is for moments in which
+    /// [`start_inference`](Self::start_inference) has nothing to do; with readings at
+    /// hand that shall not wait, `has_more`, it only gives up what took too long.
+    pub fn start_occlusion(
+        &mut self,
+        now: Now,
+        has_more: bool,
+        sink: &mut impl Sink,
+    ) -> Option<Instance<M>> {
+        self.engine.expire_occlusions(now.mono_us);
+        let started = if has_more {
+            None
+        } else {
+            self.fill_occlusion(now)
+        };
+        self.drain(sink);
+        started
+    }
+
+    /// Whether there is a reason to ask [`start_occlusion`](Self::start_occlusion).
+    pub fn awaits_causes(&self) -> bool {
+        self.engine.awaits_causes()
+    }
+
+    fn fill_occlusion(&mut self, now: Now) -> Option<Instance<M>> {
+        let (choice, rung) = self.engine.next_occlusion(now.mono_us)?;
+        let rows_max = self.engine.occlusion_rows(self.cost_us(rung));
+        if rows_max == 0 {
+            self.engine.give_up_front_occlusion();
+            return None;
+        }
+        let instance = self.instances[rung as usize].take();
+        let mut instance = instance.expect("the engine names rungs that have an instance");
+        for row in 0..rows_max.min(instance.rows_max()) {
+            let features = instance.spare_row(row);
+            if !self.engine.fill_occlusion(row, features) {
+                break;
+            }
+            instance.occluded = row + 1;
+        }
+        instance.due_us = self.engine.occlusion_due_us(now.mono_us);
+        self.engine.start_occlusion(choice);
+        Some(instance)
+    }
+
     /// Whether to run what waits, or to see what else comes.
     fn is_batch_due(&self, now_us: u64, has_more: bool) -> bool {
         let waiting = self.engine.waiting();
@@ -337,7 +392,14 @@ impl<M> Driver<M> {
             instance.rung(),
             took.as_secs_f32() * 1e6 / rows.max(1) as f32,
         );
-        for row in 0..rows {
+        for row in 0..instance.occluded {
+            self.engine.handle_occluded(instance.model().answer(row));
+        }
+        if instance.occluded > 0 {
+            self.engine.finish_occlusion();
+            self.drain(sink);
+        }
+        for row in 0..instance.windows() {
             let answer = instance.model().answer(row);
             self.engine
                 .handle_outputs(instance.ticket(row), answer, now_us);
@@ -371,7 +433,7 @@ impl<M> Driver<M> {
         let hang = Hang {
             rung: instance.rung(),
             generation: instance.generation,
-            windows: instance.rows() as u32,
+            windows: instance.windows() as u32,
         };
         let is_wanted = self.engine.handle_late_return(hang, now_us);
         if is_wanted {
@@ -477,6 +539,8 @@ pub struct Instance<M> {
     inputs: usize,
     rows_max: usize,
     tickets: Vec<Ticket>,
+    /// Rows that nobody waits for; then there are no tickets.
+    occluded: usize,
     due_us: u64,
     /// Which one of its rung the ladder counts it as.
     generation: u32,
@@ -497,6 +561,7 @@ impl<M> Instance<M> {
             inputs,
             rows_max,
             tickets: Vec::with_capacity(rows_max),
+            occluded: 0,
             due_us: u64::MAX,
             generation: 0,
         }
@@ -514,12 +579,17 @@ impl<M> Instance<M> {
 
     /// The model, and the batch that it is to run, shape `[rows, inputs]`.
     pub fn to_run(&mut self) -> (&mut M, &[f32]) {
-        let features = &self.features[..self.tickets.len() * self.inputs];
+        let features = &self.features[..self.rows() * self.inputs];
         (&mut self.model, features)
     }
 
-    /// Windows of the batch.
+    /// Rows of the batch.
     pub fn rows(&self) -> usize {
+        self.tickets.len() + self.occluded
+    }
+
+    /// Those of them that a verdict waits for.
+    pub fn windows(&self) -> usize {
         self.tickets.len()
     }
 
@@ -543,8 +613,13 @@ impl<M> Instance<M> {
         self.due_us = self.due_us.min(job.deadline_us.saturating_sub(margin_us));
     }
 
+    fn spare_row(&mut self, row: usize) -> &mut [f32] {
+        &mut self.features[row * self.inputs..][..self.inputs]
+    }
+
     fn clear(&mut self) {
         self.tickets.clear();
+        self.occluded = 0;
         self.due_us = u64::MAX;
     }
 }

@@ -25,6 +25,7 @@ mod alerts;
 mod causes;
 mod inference;
 mod memories;
+mod occlusion;
 mod pending;
 mod sensors;
 #[cfg(test)]
@@ -34,6 +35,7 @@ mod verdicts;
 pub use inference::Fault;
 pub(crate) use inference::Job;
 pub use memories::{AlertMemory, SensorMemories};
+pub use occlusion::{Explained, OCCLUSIONS_MAX};
 pub use pending::PENDING_MAX;
 pub(crate) use pending::Ticket;
 pub use sensors::SensorId;
@@ -49,14 +51,16 @@ use crate::{Reading, Receipt, Rejection, Schema, Stage, sums};
 use absence::{LinkWatch, Silence};
 use alerts::NewcomersTold;
 use hark_ladder::{Ladder, LadderPolicy, LadderStep, Rung};
+use occlusion::Occlusions;
 use pending::{Batch, Pending, Question};
 use sensors::{Sensors, Tenure};
 use std::collections::VecDeque;
 
 /// Outputs that may wait to be drained: a verdict and an alert for each
-/// question, as much again for the steps between them, and what a reading says by
-/// itself: that its sensor is no longer silent, and that it is out of range.
-const OUTPUTS_MAX: usize = 4 * PENDING_MAX + 2;
+/// question, as much again for the steps between them, what a reading says by
+/// itself: that its sensor is no longer silent, and that it is out of range; and
+/// what became of causes that were awaited.
+const OUTPUTS_MAX: usize = 4 * PENDING_MAX + 2 + OCCLUSIONS_MAX;
 
 /// The bounds within which an engine works.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -111,6 +115,9 @@ pub enum Output {
     Alert(Alert),
     /// The standing rung changed; follows the verdict that showed the cause.
     Step(LadderStep),
+    /// Follows each verdict whose causes are awaited, once: they are known now, or it
+    /// is known that nobody will.
+    Explained(Explained),
 }
 
 /// The pipeline of one source and the state of its sensors.
@@ -129,6 +136,7 @@ pub struct Engine {
     newcomers_told: NewcomersTold,
     pending: Pending,
     batch: Batch,
+    occlusions: Occlusions,
     outputs: VecDeque<Output>,
     counters: Counters,
     second: Second,
@@ -179,6 +187,10 @@ impl Engine {
         } else {
             0
         };
+        let scorings: Vec<Scoring> = models.iter().map(Scoring::new).collect();
+        let needs_occlusion = scorings.iter().any(|s| !s.score.is_of_residuals());
+        let occluded_len = if needs_occlusion { extractor.len() } else { 0 };
+        let occlusions = Occlusions::new(occluded_len, extractor.channels());
         Ok(Self {
             schema: spec.schema.clone(),
             pending: Pending::new(extractor.len()),
@@ -191,7 +203,8 @@ impl Engine {
             link: LinkWatch::new(limits.alerts.link_down_us),
             newcomers_told: NewcomersTold::default(),
             ladder: Ladder::new(policy, models.iter().map(ModelRung::of_ladder)),
-            scorings: models.iter().map(Scoring::new).collect(),
+            scorings,
+            occlusions,
             batch: Batch::default(),
             outputs: VecDeque::with_capacity(OUTPUTS_MAX),
             counters: Counters::default(),

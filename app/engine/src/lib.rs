@@ -28,7 +28,8 @@ pub use alert::{ALERT_KINDS, Alert, AlertKind, AlertPolicy, Excess, RangeAlert};
 pub use causes::{CAUSES_MAX, Cause, Causes};
 pub use driver::{Answers, Driver, Instance, Sink};
 pub use engine::{
-    AlertMemory, Engine, Fault, Limits, Output, PENDING_MAX, SensorId, SensorMemories, Step,
+    AlertMemory, Engine, Explained, Fault, Limits, OCCLUSIONS_MAX, Output, PENDING_MAX, SensorId,
+    SensorMemories, Step,
 };
 pub use features::{FeatureKind, FeatureName, FeatureNames, FeatureSpec};
 pub use hark_ladder::{LadderPolicy, LadderStep, Rung, StepReason};

@@ -63,6 +63,9 @@ pub struct Counters {
     pub hangs: u64,
     /// Sensors whose place was given to a newcomer.
     pub sensors_replaced: u64,
+    /// Alerts, and verdicts where that is asked for, whose causes nobody knows: the
+    /// model had no time for them, or says the same without any one channel.
+    pub causes_unknown: u64,
 }
 
 impl Counters {
@@ -119,5 +122,6 @@ impl Counters {
         self.probes_failed += other.probes_failed;
         self.hangs += other.hangs;
         self.sensors_replaced += other.sensors_replaced;
+        self.causes_unknown += other.causes_unknown;
     }
 }

@@ -89,10 +89,11 @@ struct Bench {
     sensors: Vec<SensorId>,
     now_us: u64,
     sequence: u64,
+    explained: u64,
 }
 
 impl Bench {
-    fn new() -> Self {
+    fn new(score: &hark_engine::ScoreSpec) -> Self {
         let spec = toml::from_str(PIPELINE).expect("it is written here");
         let limits = Limits {
             sensors_max: 4,
@@ -110,9 +111,7 @@ impl Bench {
         };
         let model = |rung| ModelRung {
             rung,
-            score: hark_engine::ScoreSpec::ReconstructionMse {
-                residual_scale: vec![],
-            },
+            score: score.clone(),
             threshold: 0.5,
             expires_utc_us: None,
             batch_max: PENDING_MAX,
@@ -134,6 +133,7 @@ impl Bench {
             sensors: sensors.into(),
             now_us: 0,
             sequence: 0,
+            explained: 0,
         }
     }
 
@@ -176,6 +176,18 @@ impl Bench {
             self.driver
                 .finish_inference(instance, Duration::ZERO, self.now_us, &mut ());
         }
+        self.explain();
+    }
+
+    /// Runs what says where scores come from.
+    fn explain(&mut self) {
+        let now = now(self.now_us);
+        while let Some(mut rows) = self.driver.start_occlusion(now, false, &mut ()) {
+            rows.to_run().0.fault = None;
+            self.driver
+                .finish_inference(rows, Duration::ZERO, self.now_us, &mut ());
+            self.explained += 1;
+        }
     }
 }
 
@@ -196,7 +208,19 @@ fn now(mono_us: u64) -> Now {
 
 #[test]
 fn a_reading_allocates_nothing_whatever_becomes_of_it() {
-    let mut bench = Bench::new();
+    check(&hark_engine::ScoreSpec::ReconstructionMse {
+        residual_scale: vec![],
+    });
+}
+
+#[test]
+fn a_score_that_needs_more_runs_to_be_explained_allocates_nothing() {
+    let bench = check(&hark_engine::ScoreSpec::Output { index: 0 });
+    assert!(bench.explained > 0);
+}
+
+fn check(score: &hark_engine::ScoreSpec) -> Bench {
+    let mut bench = Bench::new(score);
     let loaded = fresh(Rung::Model, bench.driver.engine().features_len());
     let allocations = counting::allocations(|| {
         (0..1_000).for_each(|_| bench.round(None));
@@ -251,6 +275,7 @@ fn a_reading_allocates_nothing_whatever_becomes_of_it() {
     ] {
         assert!(count > 0, "{counters:?}");
     }
+    bench
 }
 
 #[test]

@@ -244,7 +244,7 @@ impl ModelBundle {
             driver.finish_inference(instance, Duration::ZERO, now.mono_us, &mut said);
             let score = said.drain(..).find_map(|output| match output {
                 Output::Verdict(verdict) => Some(verdict.score),
-                Output::Alert(_) | Output::Step(_) => None,
+                _ => None,
             });
             last = score.map(|score| (features, score));
         }

@@ -488,7 +488,9 @@ impl HotPath {
     }
 
     /// Ends the source: what is left of it, and what it leaves to the next.
-    pub fn finish(self) -> (SourceResult, Handover) {
+    pub fn finish(mut self) -> (SourceResult, Handover) {
+        let (driver, mut telling) = self.driver();
+        driver.handle_end(&mut telling);
         let Self {
             driver,
             clock,

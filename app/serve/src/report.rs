@@ -374,7 +374,9 @@ impl VerdictReport {
     /// The report of one verdict.
     pub fn new(report: &SensorVerdict) -> Self {
         let SensorVerdict { verdict, names, .. } = report;
-        let causes = names.as_ref();
+        // What is awaited comes with the same verdict, said once more.
+        let is_known = !verdict.causes.are_awaited();
+        let causes = names.as_ref().filter(|_| is_known);
         Self {
             seq: verdict.sequence,
             ts: verdict.timestamp_us,

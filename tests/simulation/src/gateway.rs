@@ -17,7 +17,7 @@ use hark_engine::{
 };
 use hark_wire::{Channel, DecodeError, FRAME_MAX, FrameDecoder, Hello, Message};
 use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 /// Readings without a `Hello` between two requests for it, as in the app.
@@ -86,6 +86,8 @@ pub(crate) struct Gateway<'a> {
     pub(crate) started: Option<(u64, Option<u64>)>,
     pub(crate) alerts: Vec<Alert>,
     pub(crate) steps: Vec<LadderStep>,
+    /// Whose alert awaits its causes.
+    unexplained: HashSet<SensorId>,
 }
 
 impl<'a> Gateway<'a> {
@@ -107,6 +109,7 @@ impl<'a> Gateway<'a> {
             started: None,
             alerts: Vec::new(),
             steps: Vec::new(),
+            unexplained: HashSet::new(),
         };
         for model in rungs {
             gateway.take_in(model.rung, 0);
@@ -301,7 +304,7 @@ impl<'a> Gateway<'a> {
         }
         self.drain();
         let Some(mut instance) = started else {
-            return;
+            return self.explain(now, has_more);
         };
         let (rung, due_us) = (instance.rung(), instance.due_us());
         let (model, features) = instance.to_run();
@@ -326,6 +329,32 @@ impl<'a> Gateway<'a> {
             started_us: now_us,
             instance,
         });
+    }
+
+    /// Runs what says where scores come from, in no time.
+    fn explain(&mut self, now: Now, has_more: bool) {
+        let mut runs = 0;
+        while let Some(mut rows) = self.driver.start_occlusion(now, has_more, &mut self.said) {
+            assert_eq!(rows.windows(), 0, "nobody waits for it");
+            let count = rows.rows();
+            let (model, _) = rows.to_run();
+            let outputs = if (now.mono_us + runs) % 8 == 0 {
+                Err(Fault::Error)
+            } else {
+                Ok(vec![0.0])
+            };
+            let answer = Answer {
+                score: outputs.as_ref().map(|_| 0.0).map_err(|&fault| fault),
+                outputs,
+            };
+            model.answers = vec![(0, answer); count];
+            let took = Duration::ZERO;
+            self.driver
+                .finish_inference(rows, took, now.mono_us, &mut self.said);
+            runs += 1;
+            assert!(runs < 1_000, "it comes to an end");
+        }
+        self.drain();
     }
 
     /// A run has ended, or its thread was killed: its answers, or no more than
@@ -410,10 +439,29 @@ impl<'a> Gateway<'a> {
         for output in self.said.drain(..) {
             self.ledger.handle_output(&output);
             match output {
-                Output::Alert(alert) => self.alerts.push(alert),
+                Output::Alert(alert) => {
+                    note_awaited(&mut self.unexplained, &alert);
+                    self.alerts.push(alert);
+                }
                 Output::Step(step) => self.steps.push(step),
                 Output::Verdict(_) => {}
+                Output::Explained(explained) => {
+                    let sensor = explained.verdict.sensor;
+                    let was_awaited = !explained.is_alert || self.unexplained.remove(&sensor);
+                    assert!(was_awaited, "each alert is explained once");
+                }
             }
+        }
+    }
+}
+
+fn note_awaited(unexplained: &mut HashSet<SensorId>, alert: &Alert) {
+    if let Alert::Anomaly(verdict) = alert {
+        let sensor = verdict.sensor;
+        let is_explained = !unexplained.contains(&sensor);
+        assert!(is_explained, "an alert comes after the causes of the last");
+        if verdict.causes.are_awaited() {
+            unexplained.insert(sensor);
         }
     }
 }

@@ -292,6 +292,7 @@ impl<'a> Ledger<'a> {
             Output::Alert(Alert::Anomaly(verdict)) => self.handle_alert(verdict),
             Output::Alert(alert) => self.handle_unscored_alert(alert),
             Output::Step(step) => self.handle_step(step),
+            Output::Explained(_) => {}
         }
     }
 }

@@ -3,9 +3,14 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use hark_tests::Mosquitto;
 use serde_json::Value;
 
-use crate::hark::Site;
+use crate::LIMIT;
+use crate::alerts::payload;
+use crate::bundle::{HIGH, LOW};
+use crate::hark::{Site, count};
+use crate::node::{self, Node};
 
 /// The built-in pump, as a recording that hark listens to.
 const CONFIG: &str = r#"
@@ -148,4 +153,36 @@ fn an_alert_that_is_not_there_is_an_error_that_says_where_else_to_look() -> Resu
     )?;
     check(&["ab12", "--file", "alerts.jsonl"], 1, "no alert \"ab12\"")?;
     check(&["ab12", "--file", "absent"], 1, "reading absent")
+}
+
+/// The score of this bundle is what its model says, and no sum of parts.
+#[test]
+fn an_alert_of_a_model_that_is_no_reconstruction_is_said_once_and_with_its_causes() -> Result<()> {
+    let broker = Mosquitto::start()?;
+    let heard = broker.subscribe("hark/v1/gateway/alert/press-1")?;
+    let (_folder, link) = node::link()?;
+    let site = Site::at(&broker, &node::source(&link))?;
+    let mut node = Node::plug_in(&link, "press-1")?;
+    let hark = site.run()?;
+    node.meet()?;
+    for level in [LOW, LOW, HIGH] {
+        node.settle(level)?;
+    }
+    let raised = payload(&heard.next(LIMIT)?)?;
+    assert_eq!(raised["state"], "raised", "{raised}");
+    assert_eq!(first_channel(&raised), "level", "{raised}");
+    let first = &raised["causes"][0];
+    assert_eq!(
+        (&first["feature"], &first["unit"]),
+        (&"mean".into(), &"bar".into())
+    );
+    assert_eq!(first["value"], HIGH, "{raised}");
+    assert!(first["normal"].as_f64() < Some(f64::from(HIGH)), "{raised}");
+    node.settle(LOW)?;
+    let cleared = payload(&heard.next(LIMIT)?)?;
+    assert_eq!(cleared["state"], "cleared", "{cleared}");
+    let summary = hark.terminate()?.summary()?;
+    assert_eq!(count(&summary, "alerts"), 1, "{summary}");
+    assert_eq!(count(&summary, "causes_unknown"), 0, "{summary}");
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! The driver by itself: when a batch is due, what it holds, who has the instance.
 
+mod occlusion;
+
 use super::*;
 use crate::{
     AlertPolicy, Fault, LadderPolicy, Limits, ModelRung, NodeClock, Outcome, ScoreSpec, Verdict,
@@ -116,7 +118,7 @@ impl Bench {
         let said = self.outputs.drain(..);
         let verdicts = said.filter_map(|output| match output {
             Output::Verdict(verdict) => Some(verdict),
-            Output::Alert(_) | Output::Step(_) => None,
+            _ => None,
         });
         let told = |v: Verdict| (v.rung, v.score, v.latency_us);
         verdicts.map(told).collect()
@@ -126,7 +128,7 @@ impl Bench {
         let said = self.outputs.drain(..);
         let steps = said.filter_map(|output| match output {
             Output::Step(step) => Some((step.from, step.to, step.reason)),
-            Output::Verdict(_) | Output::Alert(_) => None,
+            _ => None,
         });
         steps.collect()
     }

@@ -217,6 +217,7 @@ impl Engine {
     /// The node of `sensor` was taken away: nobody will clear its alerts, so those
     /// that stand are cleared here, that of its scores beside the last of them.
     pub(crate) fn handle_gone(&mut self, sensor: SensorId, now_us: u64) {
+        self.give_up_occlusions_of(sensor);
         let state = self.sensors.get_mut(sensor);
         state.awaited.end();
         let standing = [

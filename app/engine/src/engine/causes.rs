@@ -16,16 +16,33 @@ pub(super) enum Basis<'a> {
         place: u8,
         outputs: &'a [f32],
     },
-    /// Features whose causes are known from before.
-    Known(Causes),
+    /// What the model of this index said before of the features that are in `place`
+    /// again, and why.
+    Repeated {
+        model: usize,
+        place: u8,
+        causes: Causes,
+    },
 }
 
 impl Engine {
+    /// Whether what the causes of are asked for is no sum of parts: then they take
+    /// further runs of the model.
+    pub(super) fn needs_occlusion(&self, basis: Basis<'_>) -> Option<(usize, u8)> {
+        match basis {
+            Basis::Nothing | Basis::Rule => None,
+            Basis::Outputs { model, place, .. } | Basis::Repeated { model, place, .. } => {
+                let score = &self.scorings[model].score;
+                (!score.is_of_residuals()).then_some((model, place))
+            }
+        }
+    }
+
     /// Why the sensor's newest window has the score that it has.
     pub(super) fn causes(&mut self, sensor: SensorId, basis: Basis<'_>) -> Causes {
         match basis {
             Basis::Nothing => Causes::NONE,
-            Basis::Known(causes) => causes,
+            Basis::Repeated { causes, .. } => causes,
             Basis::Rule => {
                 let state = self.sensors.get(sensor);
                 state.rule.causes(state.window.newest(&self.shape))

@@ -168,7 +168,7 @@ impl Engine {
     }
 
     /// When the rule answers in place of a model, for a verdict due at `deadline_us`.
-    fn timeout_us(&self, deadline_us: u64) -> u64 {
+    pub(super) fn timeout_us(&self, deadline_us: u64) -> u64 {
         deadline_us.saturating_sub(self.limits.keeper_margin_us)
     }
 
@@ -202,6 +202,7 @@ impl Engine {
         }
         let (choice, windows) = self.batch.abandon()?;
         let hang = self.ladder.handle_hang(choice, windows, now_us);
+        self.handle_occlusion_hang();
         // Last, since it asks the ladder who may run the windows that still wait, and
         // the instance must be out by then.
         self.handle_timeout(now_us);

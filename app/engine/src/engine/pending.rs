@@ -238,6 +238,23 @@ impl Batch {
         }
     }
 
+    /// Begins one of rows that nobody waits for.
+    pub(super) fn begin_without_windows(&mut self, choice: Choice) {
+        *self = Self {
+            id: self.id + 1,
+            choice: Some(choice),
+            is_closed: true,
+            ..Self::default()
+        };
+    }
+
+    /// Ends one without windows.
+    pub(super) fn end(&mut self) {
+        if self.running == 0 {
+            self.choice = None;
+        }
+    }
+
     /// Takes back a ticket; returns who ran it unless it is void.
     pub(super) fn finish(&mut self, ticket: Ticket) -> Option<Choice> {
         let bit = 1 << ticket.place;

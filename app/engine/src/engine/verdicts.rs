@@ -8,7 +8,7 @@ use crate::alert::Alert;
 use crate::causes::Causes;
 use crate::outcome::Outcome;
 use crate::validate::NodeClock;
-use crate::verdict::{Moment, Verdict};
+use crate::verdict::{AlertState, Moment, Verdict};
 use hark_ladder::Rung;
 
 /// What a rung says of one window.
@@ -75,7 +75,8 @@ impl Engine {
             return None;
         }
         let choice = self.ladder.choice(question.arrived_us)?;
-        let rung = self.ladder.model(choice.model).rung;
+        let model = choice.model;
+        let rung = self.ladder.model(model).rung;
         let cache = &self.sensors.get(question.sensor).cache;
         // By the rung that would run now: another model's score says nothing here.
         let cached = cache.get(self.pending.features(place), rung)?;
@@ -84,7 +85,12 @@ impl Engine {
             return None;
         }
         self.counters.cache_hits += 1;
-        let basis = Basis::Known(cached.causes);
+        let causes = cached.causes;
+        let basis = Basis::Repeated {
+            model,
+            place,
+            causes,
+        };
         Some(self.give_model_verdict(question, cached, basis, question.arrived_us))
     }
 
@@ -190,15 +196,42 @@ impl Engine {
             causes: Causes::NONE,
         };
         self.counters.deadline_misses += u64::from(!verdict.is_in_time);
-        if self.limits.explains_verdicts {
-            verdict.causes = self.causes(question.sensor, basis);
+        let explains = self.limits.explains_verdicts;
+        if explains {
+            verdict.causes = self.explain(verdict, has_changed, basis, now_us);
         }
         self.say(Output::Verdict(verdict));
         if has_changed {
-            if !self.limits.explains_verdicts {
-                verdict.causes = self.causes(question.sensor, basis);
+            if !explains {
+                verdict.causes = self.explain(verdict, has_changed, basis, now_us);
             }
             self.say_alert(Alert::Anomaly(verdict));
+        }
+    }
+
+    /// The causes of `verdict`, or that they are awaited.
+    fn explain(
+        &mut self,
+        verdict: Verdict,
+        is_alert: bool,
+        basis: Basis<'_>,
+        now_us: u64,
+    ) -> Causes {
+        if is_alert {
+            self.give_up_occlusions_of(verdict.sensor);
+        }
+        let Some((model, place)) = self.needs_occlusion(basis) else {
+            return self.causes(verdict.sensor, basis);
+        };
+        // What brings a score down is no cause of it.
+        let is_end = is_alert && verdict.state == AlertState::Cleared;
+        if is_end && !self.limits.explains_verdicts {
+            return Causes::NONE;
+        }
+        if self.open_occlusion(verdict, is_alert, model, place, now_us) {
+            Causes::AWAITED
+        } else {
+            Causes::NONE
         }
     }
 

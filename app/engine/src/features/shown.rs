@@ -143,6 +143,22 @@ impl Extractor {
     }
 }
 
+impl Extractor {
+    /// As [`Extractor::normal`], as the model sees it.
+    pub(crate) fn normalised_normal(&self, index: usize, mean: impl FnOnce(usize) -> f32) -> f32 {
+        let normal = self.normal(index, mean);
+        let (group, index) = locate(&self.groups, index);
+        group.normalised(index, normal)
+    }
+
+    /// The channels that there are features of, rising.
+    pub(crate) fn channels(&self) -> Vec<usize> {
+        let channels = self.groups.iter().flat_map(|group| &group.channels);
+        let channels: std::collections::BTreeSet<usize> = channels.copied().collect();
+        channels.into_iter().collect()
+    }
+}
+
 /// The group of feature `index`, and its index there.
 fn locate(groups: &[Group], index: usize) -> (&Group, usize) {
     let mut index = index;
@@ -156,6 +172,12 @@ fn locate(groups: &[Group], index: usize) -> (&Group, usize) {
 }
 
 impl Group {
+    fn normalised(&self, index: usize, x: f32) -> f32 {
+        let normalisation = self.normalisation.as_ref();
+        let x = normalisation.map_or(x, |n| (x - n.center[index]) * n.gain[index]);
+        self.clip.map_or(x, |clip| x.clamp(-clip, clip))
+    }
+
     /// The channel of feature `index` of the group.
     fn channel(&self, index: usize) -> usize {
         // Raw lags are time-major, bands channel-major.

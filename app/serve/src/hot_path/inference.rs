@@ -98,26 +98,41 @@ fn fault(error: InferError) -> Fault {
 impl HotPath {
     /// The next batch, if one is due, and when the keeper shall give it up:
     /// microseconds on the clock that all threads share. `has_more`: more readings
-    /// are at hand.
+    /// are at hand. With nothing else to do it may be rows that explain an alert; a
+    /// recording has all the time that they take.
     pub fn start_inference(&mut self, has_more: bool) -> Option<(Runner, u64)> {
         let now = self.clock.now_at(self.figures.stages.mark());
         let (driver, mut telling) = self.driver();
-        let instance = driver.start_inference(now, has_more, &mut telling)?;
+        let batch = driver.start_inference(now, has_more, &mut telling);
+        let instance = match batch {
+            Some(batch) => batch,
+            None if driver.awaits_causes() => self.start_occlusion(has_more)?,
+            None => return None,
+        };
         // The keeper's clock knows nothing of the recording that is replayed.
         let due_us = self.clock.shared_us(instance.due_us());
         Some((Runner(instance), due_us))
     }
 
+    fn start_occlusion(&mut self, has_more: bool) -> Option<Instance<Model>> {
+        // The mark may be of a reading some time ago, and the keeper counts from here.
+        self.handle_idle();
+        let now = self.clock.now_at(self.figures.stages.mark());
+        let is_recording = self.voice.reporting.row.is_some();
+        let (driver, mut telling) = self.driver();
+        driver.start_occlusion(now, has_more && !is_recording, &mut telling)
+    }
+
     /// Takes in what a batch came to, in time.
     pub fn finish_inference(&mut self, Runner(instance): Runner, ran: Ran) {
         let now_us = self.clock.us_at(ran.ended);
-        let (took, rows) = (ran.ended - ran.started, instance.rows());
+        let (took, windows) = (ran.ended - ran.started, instance.windows());
         self.figures.stages.begin(ran.ended);
         let (driver, mut telling) = self.driver();
         driver.finish_inference(instance, took, now_us, &mut telling);
         // Figures can wait, verdicts cannot: a batch has two histograms for each row.
-        self.figures.note_run(took, rows, ran.allocations);
-        self.figures.note_served(rows, now_us);
+        self.figures.note_run(took, windows, ran.allocations);
+        self.figures.note_served(windows, now_us);
     }
 
     /// The keeper has taken over from a thread that is stuck in a model: that of this

@@ -3,12 +3,12 @@
 
 use super::Figures;
 use crate::report::{
-    AlertAbout, AlertId, AlertReport, AlertTime, Event, ModelIdentity, Reporter, Reporting,
-    SensorVerdict,
+    AlertAbout, AlertId, AlertReport, AlertTime, CausesReport, Event, ModelIdentity, Reporter,
+    Reporting, SensorVerdict,
 };
 use hark_engine::{
-    Alert, AlertKind, AlertState, LadderStep, Output, REASONS, Rejection, Rung, SensorId, Sink,
-    Stage, Verdict,
+    Alert, AlertKind, AlertState, Explained, LadderStep, OCCLUSIONS_MAX, Output, REASONS,
+    Rejection, Rung, SensorId, Sink, Stage, Verdict,
 };
 use hark_hal::wall_us;
 use std::collections::VecDeque;
@@ -30,6 +30,8 @@ pub(super) struct Voice {
     /// That every place is taken, once.
     has_said_full: bool,
     pub(super) held: Option<HeldVerdicts>,
+    /// Alerts whose causes follow soon: said twice, they would be counted twice.
+    unexplained: Vec<(SensorId, AlertReport)>,
     pub(super) reporter: Reporter,
 }
 
@@ -63,6 +65,7 @@ impl Voice {
             examples: [const { None }; REASONS],
             has_said_full: false,
             held: None,
+            unexplained: Vec::with_capacity(OCCLUSIONS_MAX),
             reporter,
         }
     }
@@ -124,7 +127,7 @@ impl Voice {
         }
     }
 
-    fn say_alert(&self, alert: &Alert) {
+    fn say_alert(&mut self, alert: &Alert) {
         let is_raised = alert.state() == AlertState::Raised;
         // The alarm output hangs on this count and on no queue: it is active even
         // if nobody takes the report.
@@ -136,7 +139,28 @@ impl Voice {
             .report(alert, sensor, model, wall_us() as i64);
         let (state, kind) = (report.state, report.kind);
         tracing::debug!("{}: {sensor} {state}, {kind}", self.source());
-        self.reporter.report(Event::Alert(report));
+        match alert {
+            Alert::Anomaly(verdict) if verdict.causes.are_awaited() => {
+                self.unexplained.push((verdict.sensor, report));
+            }
+            _ => self.reporter.report(Event::Alert(report)),
+        }
+    }
+
+    /// The causes of a verdict are known, or will not be.
+    fn say_explained(&mut self, explained: &Explained) {
+        let verdict = &explained.verdict;
+        if explained.is_alert {
+            let mut unexplained = self.unexplained.iter();
+            let index = unexplained.position(|(sensor, _)| *sensor == verdict.sensor);
+            let index = index.expect("an alert that awaits its causes was told");
+            let (_, mut report) = self.unexplained.remove(index);
+            report.explain(CausesReport::new(&self.reporting.names, &verdict.causes));
+            self.reporter.report(Event::Alert(report));
+        }
+        if self.explains_verdicts {
+            self.say_verdict(verdict);
+        }
     }
 
     /// A model of the source is withheld, or none is any more.
@@ -247,6 +271,7 @@ impl Sink for Telling<'_> {
             }
             Output::Alert(alert) => self.voice.say_alert(&alert),
             Output::Step(step) => self.voice.say_step(&step),
+            Output::Explained(explained) => self.voice.say_explained(&explained),
         }
     }
 

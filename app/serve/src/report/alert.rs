@@ -156,6 +156,13 @@ pub(crate) struct Reporting {
 }
 
 impl AlertReport {
+    /// What its score comes from is known now.
+    pub(crate) fn explain(&mut self, found: CausesReport) {
+        if let AlertAbout::Anomaly { causes, .. } = &mut self.about {
+            *causes = found;
+        }
+    }
+
     /// With the identifier that follows from the rest.
     #[must_use]
     pub fn identified(mut self) -> Self {

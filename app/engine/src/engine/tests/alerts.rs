@@ -41,7 +41,7 @@ fn alerts(engine: &mut Engine) -> Vec<Alert> {
     let outputs = std::iter::from_fn(|| engine.poll_output());
     let alerts = outputs.filter_map(|output| match output {
         Output::Alert(alert) => Some(alert),
-        Output::Verdict(_) | Output::Step(_) => None,
+        _ => None,
     });
     alerts.collect()
 }

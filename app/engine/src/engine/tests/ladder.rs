@@ -101,7 +101,7 @@ impl Bench {
             match output {
                 Output::Verdict(v) => self.verdicts.push((v.rung, v.score)),
                 Output::Step(s) => self.steps.push((s.from, s.to, s.reason)),
-                Output::Alert(_) => {}
+                Output::Alert(_) | Output::Explained(_) => {}
             }
         }
         check_conservation(&self.engine);
