@@ -137,7 +137,12 @@ impl Ledger<'_> {
 
     pub(super) fn handle_alert(&mut self, alert: &Verdict) {
         let (verdict, now_us) = self.last.take().expect("an alert follows a verdict");
+        // An alert says why, a verdict only where that is asked for.
+        let causes = alert.causes;
+        let verdict = Verdict { causes, ..verdict };
         assert_eq!(verdict, *alert, "an alert follows its own verdict");
+        let shares = causes.as_slice().iter().map(|cause| cause.share);
+        assert!(shares.sum::<f32>() <= 1.0, "{causes:?}");
         assert_ne!(verdict.rung, Rung::Last, "a repetition is no evidence");
         let spec = &self.scenario.spec.verdict;
         let said = &mut self.said[alert.sensor.index()];
