@@ -215,7 +215,10 @@ fn a_reading_allocates_nothing_whatever_becomes_of_it() {
 
 #[test]
 fn a_score_that_needs_more_runs_to_be_explained_allocates_nothing() {
-    let bench = check(&hark_engine::ScoreSpec::Output { index: 0 });
+    let bench = check(&hark_engine::ScoreSpec::Output {
+        index: 0,
+        negate: false,
+    });
     assert!(bench.explained > 0);
 }
 

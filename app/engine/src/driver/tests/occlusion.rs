@@ -227,7 +227,8 @@ fn a_run_that_hangs_costs_the_causes_and_is_no_late_result() {
     let mut watch = Watch::new(false);
     watch.verdict("a", HIGH);
     let run = watch.start(false).unwrap();
-    assert!(watch.driver.handle_hang(watch.now_us, &mut watch.outputs));
+    let stuck = watch.driver.handle_hang(watch.now_us, &mut watch.outputs);
+    assert_eq!(stuck, Some(Model));
     assert_eq!(causes(&watch.take().1), [vec![]]);
     // The rule answers meanwhile.
     watch.read("a", HIGH);
