@@ -240,6 +240,9 @@ impl<'a> Ledger<'a> {
         assert!(counters.window_resets >= self.before.window_resets);
         self.counters.missed = counters.missed;
         self.counters.window_resets = counters.window_resets;
+        // What the occluded rows come to is drawn outside of it.
+        assert!(counters.causes_unknown >= self.before.causes_unknown);
+        self.counters.causes_unknown = counters.causes_unknown;
         assert_eq!(counters, &self.counters, "engine (left) and ledger (right)");
         self.before.clone_from(counters);
         let pending = engine.pending_len();
