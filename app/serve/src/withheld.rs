@@ -143,14 +143,14 @@ impl Withheld {
     ///
     /// # Errors
     /// The record, if it is withheld.
-    pub(crate) fn begin_load(&self, subject: &Subject) -> Result<(), Record> {
+    pub(crate) fn begin_load(&self, subject: &Subject) -> Result<(), Box<Record>> {
         let (answer, answered) = sync_channel(1);
         let is_sent = self.send(Message::Load(subject.clone(), answer));
         if !is_sent || self.stands_still.load(Ordering::Relaxed) {
             return Ok(());
         }
         match answered.recv_timeout(PATIENCE) {
-            Ok(Some(record)) => Err(record),
+            Ok(Some(record)) => Err(Box::new(record)),
             Ok(None) | Err(RecvTimeoutError::Disconnected) => Ok(()),
             Err(RecvTimeoutError::Timeout) => {
                 let bundle = &subject.bundle;
