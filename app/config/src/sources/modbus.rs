@@ -17,7 +17,7 @@ use crate::tree::Origin;
 
 /// The port of Modbus TCP.
 const TCP_PORT: u16 = 502;
-/// No unit is one sensor with another; a line's addresses, the standard's.
+/// What the standard has for the units of a line.
 const UNITS_SERIAL: std::ops::RangeInclusive<u8> = 1..=247;
 /// Over TCP 0 and 255 mean the device itself.
 const UNITS_TCP: std::ops::RangeInclusive<u8> = 0..=255;
@@ -72,8 +72,8 @@ pub enum ModbusReach {
 }
 
 impl ModbusReach {
-    /// Bits of a character on the line: a start bit, eight of data, and what follows.
-    /// None over TCP.
+    /// How long a character is on the line: a start bit, eight of data, and what
+    /// follows. None over TCP.
     pub fn character(&self) -> Option<std::time::Duration> {
         let Self::Serial {
             baud,
