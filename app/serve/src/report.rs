@@ -74,6 +74,10 @@ pub struct VerdictReport {
 /// Something that happened to a source or to the appliance.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most events are alerts, and few wait at a time"
+)]
 pub enum Event {
     /// hark has started.
     Started {

@@ -338,7 +338,7 @@ impl<'a> Gateway<'a> {
             assert_eq!(rows.windows(), 0, "nobody waits for it");
             let count = rows.rows();
             let (model, _) = rows.to_run();
-            let outputs = if (now.mono_us + runs) % 8 == 0 {
+            let outputs = if (now.mono_us + runs).is_multiple_of(8) {
                 Err(Fault::Error)
             } else {
                 Ok(vec![0.0])

@@ -77,8 +77,8 @@ fn the_disturbed_channel_is_the_first_cause_and_explain_shows_it() -> Result<()>
     for which in ["--last", id, &id[..6]] {
         let shown = site.finish(&["explain", which, "--config", "pump.toml"])?;
         assert!(shown.status.success(), "{}", shown.stderr);
-        let causes = shown.stdout.lines().skip_while(|line| !line.is_empty());
-        let first = causes.skip(2).next().unwrap_or_default();
+        let mut causes = shown.stdout.lines().skip_while(|line| !line.is_empty());
+        let first = causes.nth(2).unwrap_or_default();
         assert!(first.contains("temperature"), "{}", shown.stdout);
         assert!(shown.stdout.contains(&format!("alert {id}")));
     }

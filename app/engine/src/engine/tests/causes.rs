@@ -60,7 +60,7 @@ impl Bench {
 
 fn causes(outputs: &[Output]) -> (Vec<Cause>, Option<Vec<Cause>>) {
     let of = |verdict: &Verdict| verdict.causes.as_slice().to_vec();
-    let verdicts = outputs.iter().filter_map(|output| match output {
+    let mut verdicts = outputs.iter().filter_map(|output| match output {
         Output::Verdict(verdict) => Some(of(verdict)),
         _ => None,
     });
@@ -68,7 +68,7 @@ fn causes(outputs: &[Output]) -> (Vec<Cause>, Option<Vec<Cause>>) {
         Output::Alert(Alert::Anomaly(verdict)) => Some(of(verdict)),
         _ => None,
     });
-    (verdicts.last().unwrap_or_default(), alert)
+    (verdicts.next_back().unwrap_or_default(), alert)
 }
 
 fn cause(channel: u8, feature: Option<u16>, share: f32, value: f32, normal: f32) -> Cause {
