@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn values_are_shown_as_they_were_before_they_were_normalised_and_clipped() {
-        let wave = |row: usize| if row % 2 == 0 { 10.0 } else { -10.0 };
+        let wave = |row: usize| if row.is_multiple_of(2) { 10.0 } else { -10.0 };
         let (mut extractor, shape, window) = extractor(|row| [row as f32, wave(row)]);
         let mut features = vec![0.0; extractor.len()];
         extractor.extract(&shape, &window, &mut features);
