@@ -4,8 +4,9 @@
 //! what is left of each period lies in one piece. In that piece those that do
 //! not answer are tried, ever less often: a try that may cost the whole of the
 //! response's timeout is begun only where it ends before the next that answers is
-//! due. On a line that has no such time left, one of them is tried every few
-//! seconds all the same, or nobody would ever be found again.
+//! due. Two tries of three make do with less, as much as most answers take. On a
+//! line that has no such time left, one of them is tried every few seconds all the
+//! same, or nobody would ever be found again.
 //!
 //! The caller asks [`Master::poll`] what to do, sends what [`Master::ask`] gives
 //! it, and hands in what comes by [`Master::space`] and [`Master::handle_bytes`],
@@ -20,7 +21,10 @@ use crate::unit::Unit;
 use std::time::{Duration, Instant};
 
 /// Between two tries of units that are dead, where the line has no time for them.
-const FORCED_EVERY: Duration = Duration::from_secs(10);
+const FORCED_EVERY: Duration = Duration::from_secs(30);
+/// What a try that makes do with less gives an answer at least, and it is four times
+/// what a poll takes here.
+const SHORT_TRY: Duration = Duration::from_millis(100);
 /// A pause in a frame that is longer has ended it. USB adapters hand over every
 /// 16 ms, and bridges to networks stutter.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
@@ -46,6 +50,8 @@ pub struct Master {
     buffer: Box<[u8; ANSWER_MAX]>,
     len: usize,
     values: Box<[f32]>,
+    /// When another wants the line, if this poll must be done by then.
+    room: Option<Instant>,
     /// When one that does not answer was last tried.
     tried_at: Option<Instant>,
     /// What a poll of a unit takes, as a moving average.
@@ -86,6 +92,7 @@ impl Master {
             sent: [0; 12],
             buffer: Box::new([0; ANSWER_MAX]),
             len: 0,
+            room: None,
             tried_at: None,
             poll_takes: Duration::ZERO,
         }
@@ -102,7 +109,8 @@ impl Master {
             return Next::Ask;
         }
         match self.pick(now, others) {
-            Ok(unit) => {
+            Ok((unit, room)) => {
+                self.room = room;
                 self.polled = Some(Polled {
                     unit,
                     block: 0,
@@ -143,9 +151,11 @@ impl Master {
             self.tried_at = Some(now);
         }
         let line = self.settings.line;
+        let until = now + line.characters(REQUEST) + self.settings.response_timeout;
+        let room = self.room.map(|at| at.max(now + self.short_patience()));
         self.asked = Some(Asked {
             request,
-            until: now + line.characters(REQUEST) + self.settings.response_timeout,
+            until: room.map_or(until, |room| until.min(room)),
             last_byte: None,
         });
         if line.is_serial() {
@@ -228,24 +238,34 @@ impl Master {
         self.poll_takes * u32::try_from(living).unwrap_or(u32::MAX)
     }
 
-    /// Who is asked next, or when to look again.
-    fn pick(&self, now: Instant, others: Option<Instant>) -> Result<usize, Instant> {
+    /// Who is asked next, and by when it must be done, or when to look again.
+    fn pick(
+        &self,
+        now: Instant,
+        others: Option<Instant>,
+    ) -> Result<(usize, Option<Instant>), Instant> {
         let places = || self.units.iter().enumerate();
         let forced = places().filter(|(_, unit)| self.forced_due(unit).is_some_and(|at| at <= now));
         if let Some((unit, _)) = forced.min_by_key(|(_, unit)| unit.due) {
-            return Ok(unit);
+            return Ok((unit, None));
         }
         let due = places().filter(|(_, unit)| unit.is_living && unit.due <= now);
         if let Some((unit, _)) = due.min_by_key(|(_, unit)| unit.asked_at) {
-            return Ok(unit);
+            return Ok((unit, None));
         }
         let next = self.next_due().into_iter().chain(others).min();
-        let is_free = next.is_none_or(|at| at >= now + self.patience());
+        let has_room = |unit: &Unit| {
+            let wanted = if unit.wants_patience() {
+                self.patience()
+            } else {
+                self.short_patience()
+            };
+            next.is_none_or(|at| at >= now + wanted)
+        };
         let missed = places().filter(|(_, unit)| !unit.is_living && unit.due <= now);
-        if let Some((unit, _)) = missed.min_by_key(|(_, unit)| unit.due)
-            && is_free
-        {
-            return Ok(unit);
+        let missed = missed.filter(|(_, unit)| has_room(unit));
+        if let Some((unit, _)) = missed.min_by_key(|(_, unit)| unit.due) {
+            return Ok((unit, next));
         }
         let when = |unit: &Unit| match self.forced_due(unit) {
             Some(at) if unit.due <= now => at,
@@ -278,6 +298,11 @@ impl Master {
     fn patience(&self) -> Duration {
         let line = self.settings.line;
         self.settings.response_timeout + line.characters(REQUEST) + 2 * line.silence()
+    }
+
+    /// What a try costs that makes do with less.
+    fn short_patience(&self) -> Duration {
+        self.patience().min(SHORT_TRY.max(self.poll_takes * 4))
     }
 
     /// Whether what has come may be a frame, and not noise alone.

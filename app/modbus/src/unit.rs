@@ -48,6 +48,12 @@ impl Unit {
         poll.saturating_mul(1 << doublings).min(longest.max(poll))
     }
 
+    /// Whether an answer may be slow: at the first try nobody knows, and later every
+    /// third is heard out.
+    pub(crate) fn wants_patience(&self) -> bool {
+        self.failures.is_multiple_of(3)
+    }
+
     /// A poll brought a reading; for how many polls it was missed before, if that
     /// is to be told.
     pub(crate) fn handle_good(&mut self) -> Option<u32> {

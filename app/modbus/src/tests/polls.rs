@@ -190,6 +190,40 @@ fn units_that_are_dead_cost_the_others_nothing() {
 }
 
 #[test]
+fn most_tries_make_do_with_the_time_that_is_left() {
+    // Of 700 ms, 24 units leave some 250: less than a whole time-out.
+    let units: Vec<u8> = (1..=32).collect();
+    let is_dead = |unit: u8| unit.is_multiple_of(4);
+    let one = [register(Table::Holding, 0, ValueType::U16)];
+    let tight = Settings {
+        poll: ms(700),
+        ..settings(SERIAL)
+    };
+    let mut played = Played::new(&units, Plan::new(&one, ALL_TOGETHER), tight);
+    let does = |unit| match unit {
+        dead if is_dead(dead) => Does::Nothing,
+        _ => Does::Answer(ms(5)),
+    };
+    played.run_until(ms(120_000), does);
+    let (mut kept, mut all) = (0, 0);
+    for unit in units.iter().filter(|unit| !is_dead(**unit)) {
+        let times: Vec<Duration> = played.readings[unit].iter().map(|(_, at)| *at).collect();
+        let periods = times.windows(2).map(|pair| pair[1] - pair[0]);
+        let periods: Vec<Duration> = periods.skip(50).collect();
+        all += periods.len();
+        let is_kept = |period: &&Duration| (ms(630)..=ms(770)).contains(*period);
+        kept += periods.iter().filter(is_kept).count();
+    }
+    assert!(kept * 100 >= all * 97, "{kept} of {all}");
+    // One that answers slowly is found all the same.
+    played.run_until(ms(600_000), |unit| match unit {
+        8 => Does::Answer(ms(400)),
+        _ => does(unit),
+    });
+    assert!(played.readings.contains_key(&8), "{}", played.count(8));
+}
+
+#[test]
 fn one_that_is_dead_is_asked_ever_less_often_and_found_again() {
     let mut played = Played::with_units(&[1, 2]);
     let does = |unit| match unit {
