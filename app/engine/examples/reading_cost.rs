@@ -5,8 +5,8 @@
 //! of [`RUNS`] runs, in nanoseconds a reading.
 
 use hark_engine::{
-    AlertPolicy, Answers, Driver, Engine, Fault, Instance, Limits, NodeClock, Now, PipelineSpec,
-    Reading, Rung,
+    AlertPolicy, Answers, Counter, Driver, Engine, Fault, Instance, Limits, NodeClock, Now,
+    PipelineSpec, Reading, Rung,
 };
 use std::time::{Duration, Instant};
 
@@ -91,6 +91,7 @@ fn run(sensors: usize, spec: &PipelineSpec) -> f64 {
         keeper_margin_us: 0,
         readings_per_second_max: 0,
         clock: NodeClock::None,
+        counter: Counter::Endless,
         is_caching: false,
         explains_verdicts: false,
         alerts: AlertPolicy {

@@ -12,7 +12,7 @@ mod tests;
 use crate::engine::{Claim, Job, Ticket};
 use crate::{
     AlertKind, AlertMemory, Engine, Fault, Now, Output, Reading, Receipt, Rejection, Rung,
-    SensorId, SensorMemories, Stage, Step, StepReason,
+    SensorId, SensorMemories, Stage, Step, StepReason, Windowless,
 };
 use hark_ladder::Hang;
 use std::sync::Arc;
@@ -178,6 +178,11 @@ impl<M> Driver<M> {
         let step = self.engine.handle_reading(sensor, reading, receipt, mark);
         self.drain(sink);
         step
+    }
+
+    /// A sensor whose windows are never full; one for each engine.
+    pub fn poll_windowless(&mut self) -> Option<Windowless> {
+        self.engine.poll_windowless()
     }
 
     /// Counts a reading that could not be decoded.

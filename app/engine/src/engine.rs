@@ -44,7 +44,7 @@ use crate::alert::{Alert, AlertKind, AlertPolicy};
 use crate::features::Extractor;
 use crate::outcome::{Counters, Outcome};
 use crate::spec::{ModelRung, PipelineSpec, SpecError, VerdictSpec, check_models};
-use crate::validate::{NodeClock, Now, Sample, Validator};
+use crate::validate::{Counter, NodeClock, Now, Sample, Validator};
 use crate::verdict::{AlertState, Score, Verdict};
 use crate::window::WindowShape;
 use crate::{Reading, Receipt, Rejection, Schema, Stage, sums};
@@ -76,6 +76,8 @@ pub struct Limits {
     pub readings_per_second_max: u32,
     /// What the readings' timestamps count from.
     pub clock: NodeClock,
+    /// How their sequence numbers go on.
+    pub counter: Counter,
     /// Whether a sensor whose features are those just scored, as of one that
     /// is stuck or idle, has that score again without an inference. It costs
     /// the memory of a feature vector a sensor.
@@ -84,6 +86,21 @@ pub struct Limits {
     pub explains_verdicts: bool,
     /// Which alerts there are beside those of scores.
     pub alerts: AlertPolicy,
+}
+
+/// Gaps in a row that emptied a window before it was full, from which on a sensor's
+/// windows are taken to be never full.
+const WINDOWLESS_AFTER: u32 = 10;
+
+/// A sensor whose windows are never full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windowless {
+    /// Which.
+    pub sensor: SensorId,
+    /// Between its last two readings, microseconds.
+    pub period_us: u64,
+    /// The longest gap that a window bridges, readings.
+    pub gap_max: u64,
 }
 
 /// What became of a reading at once.
@@ -140,6 +157,8 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     counters: Counters,
     second: Second,
+    windowless: Option<Windowless>,
+    has_told_windowless: bool,
 }
 
 /// What makes a verdict of a model's outputs.
@@ -209,6 +228,8 @@ impl Engine {
             outputs: VecDeque::with_capacity(OUTPUTS_MAX),
             counters: Counters::default(),
             second: Second::default(),
+            windowless: None,
+            has_told_windowless: false,
         })
     }
 
@@ -253,7 +274,8 @@ impl Engine {
         {
             return Err(Rejection::SourceRate);
         }
-        let judged = Validator::new().validate(&self.schema, self.limits.clock, reading, now);
+        let judging = (self.limits.clock, self.limits.counter);
+        let judged = Validator::new().validate(&self.schema, judging, reading, now);
         match judged.map(|_| ()) {
             Ok(()) => Ok(Claim::AnyPlace),
             // A machine may be in trouble from its first reading on.
@@ -365,9 +387,12 @@ impl Engine {
         let is_within_rate = self.second.admit(now, self.limits.readings_per_second_max);
         let state = self.sensors.get_mut(sensor);
         let validated = if is_within_rate {
-            state
-                .validator
-                .validate(&self.schema, self.limits.clock, reading, now)
+            state.validator.validate(
+                &self.schema,
+                (self.limits.clock, self.limits.counter),
+                reading,
+                now,
+            )
         } else {
             Err(Rejection::SourceRate)
         };
@@ -412,13 +437,31 @@ impl Engine {
         self.counters.missed = self.counters.missed.saturating_add(sample.missed);
         // A model knows windows of readings that follow each other, and nothing of
         // what lies on both sides of a gap.
+        let at_us = match sample.reading.timestamp_us {
+            Some(timestamp_us) => timestamp_us,
+            None => receipt.now.mono_us as i64,
+        };
+        let since_us = at_us.saturating_sub(std::mem::replace(&mut state.sampled_us, at_us));
         if sample.is_restart || sample.missed > self.shape.gap_max {
             state.window.reset();
             self.counters.window_resets += 1;
+            state.emptied = state.emptied.saturating_add(1);
+            if state.emptied == WINDOWLESS_AFTER && !self.has_told_windowless {
+                self.has_told_windowless = true;
+                self.windowless = Some(Windowless {
+                    sensor,
+                    period_us: since_us.unsigned_abs(),
+                    gap_max: self.shape.gap_max,
+                });
+            }
         }
         // The rule comes first, so that its answer can never be late.
         let rule_score = state.rule.handle_sample(values);
-        if !state.window.push(&self.shape, values) {
+        let is_due = state.window.push(&self.shape, values);
+        let is_windowless = state.emptied >= WINDOWLESS_AFTER;
+        if is_due {
+            state.emptied = 0;
+        } else if !is_windowless {
             mark(Stage::Features);
             return self.settle(Outcome::Filling);
         }
@@ -433,6 +476,11 @@ impl Engine {
             deadline_us: arrived_us.saturating_add(self.limits.deadline_us),
             read_ns: receipt.read_ns,
         };
+        if !is_due {
+            // No window is ever full: the rule speaks, which needs none.
+            mark(Stage::Features);
+            return self.answer_at_once(&question);
+        }
         // Also where the rule will answer: drift is told by all windows, or a model
         // that was sent away by it would never come back.
         let place = self.extract(sensor);
@@ -480,6 +528,11 @@ impl Engine {
     fn settle(&mut self, outcome: Outcome) -> Step {
         self.counters.count(outcome);
         Step::Settled(outcome)
+    }
+
+    /// A sensor whose windows are never full; one for each engine.
+    pub(crate) fn poll_windowless(&mut self) -> Option<Windowless> {
+        self.windowless.take()
     }
 
     /// The next thing to hand to the outputs.

@@ -29,7 +29,7 @@ pub use causes::{CAUSES_MAX, Cause, Causes};
 pub use driver::{Answers, Driver, Instance, Sink};
 pub use engine::{
     AlertMemory, Engine, Explained, Fault, Limits, OCCLUSIONS_MAX, Output, PENDING_MAX, SensorId,
-    SensorMemories, Step,
+    SensorMemories, Step, Windowless,
 };
 pub use features::{FeatureKind, FeatureName, FeatureNames, FeatureSpec};
 pub use hark_ladder::{LadderPolicy, LadderStep, Rung, StepReason};
@@ -43,5 +43,5 @@ pub use spec::{
     WINDOW_MAX, WindowSpec,
 };
 pub use stage::{STAGES, Stage};
-pub use validate::{NodeClock, Now, Receipt};
+pub use validate::{Counter, NodeClock, Now, Receipt};
 pub use verdict::{AlertState, Verdict};

@@ -68,6 +68,41 @@ pub enum NodeClock {
     Utc,
 }
 
+/// How a node counts its readings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Counter {
+    /// On and on.
+    #[default]
+    Endless,
+    /// Perhaps on and on; where it begins anew at a usual bound, that is found out.
+    FoundOut,
+    /// From this on it begins at 0 again; at least 2.
+    Wraps(u64),
+}
+
+/// Where counters of the field begin anew: a byte, two, four, or digits of a display.
+const WRAPS: [u64; 13] = [
+    10,
+    100,
+    1 << 8,
+    1_000,
+    10_000,
+    1 << 16,
+    100_000,
+    1_000_000,
+    10_000_000,
+    100_000_000,
+    1_000_000_000,
+    1 << 32,
+    10_000_000_000,
+];
+/// So few readings may be missing where a counter is first seen to begin anew; a
+/// node that started again is seldom as near to a bound.
+const WRAP_AHEAD_MAX: u64 = 8;
+/// A time that goes back by more periods is a clock that was set, not a burst that
+/// was delivered again.
+const CLOCK_SET_PERIODS: f64 = 64.0;
+
 /// A reading that passed validation; nobody checks it again.
 pub(crate) struct Sample<'a> {
     pub(crate) reading: &'a Reading,
@@ -82,6 +117,8 @@ pub(crate) struct Sample<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct Validator {
     sequence: SequenceState,
+    /// Of readings without a sequence.
+    order: TimeOrder,
     /// The last reading in range, accepted or not: the rate of change is taken
     /// from here, so that a step costs one rejection and not all that follow.
     values: [f32; CHANNELS_MAX],
@@ -108,12 +145,53 @@ struct SequenceState {
     seen: u64,
     backward: Option<u64>,
     backward_run: u32,
+    /// Where the counter begins anew, as far as that was found out.
+    wraps: Option<u64>,
+}
+
+/// The times of readings that nobody counts.
+#[derive(Clone, Debug, Default)]
+struct TimeOrder {
+    last_us: Option<i64>,
+    backward_us: i64,
+    backward_run: u32,
+}
+
+impl TimeOrder {
+    /// An equal time is a reading again, an older one comes too late; several older
+    /// ones, each after the other, are a clock that was set.
+    fn handle(&mut self, us: i64, schema: &Schema) -> Result<Continuity, Rejection> {
+        let Some(last_us) = self.last_us.filter(|last_us| us <= *last_us) else {
+            self.last_us = Some(us);
+            self.backward_run = 0;
+            return Ok(Continuity::Uncounted);
+        };
+        if us == last_us {
+            return Err(Rejection::Duplicate);
+        }
+        let continues = self.backward_run > 0 && us > self.backward_us;
+        self.backward_run = if continues { self.backward_run + 1 } else { 1 };
+        self.backward_us = us;
+        let behind = last_us.saturating_sub(us) as f64 / (schema.period_ms * 1e3);
+        let restart_after = if behind > CLOCK_SET_PERIODS {
+            RESTART_AFTER
+        } else {
+            RESTART_AFTER_SEEN
+        };
+        if self.backward_run < restart_after {
+            return Err(Rejection::Reordered);
+        }
+        self.last_us = Some(us);
+        self.backward_run = 0;
+        Ok(Continuity::Restart)
+    }
 }
 
 impl Validator {
     pub(crate) fn new() -> Self {
         Self {
             sequence: SequenceState::default(),
+            order: TimeOrder::default(),
             values: [0.0; CHANNELS_MAX],
             values_at: None,
             timestamp_us: None,
@@ -135,11 +213,14 @@ impl Validator {
     pub(crate) fn validate<'a>(
         &mut self,
         schema: &Schema,
-        clock: NodeClock,
+        (clock, counter): (NodeClock, Counter),
         reading: &'a Reading,
         now: Now,
     ) -> Result<Sample<'a>, Rejection> {
-        let step = self.sequence.handle(reading.sequence)?;
+        let step = match (reading.sequence, reading.timestamp_us) {
+            (None, Some(timestamp_us)) => self.order.handle(timestamp_us, schema)?,
+            (sequence, _) => self.sequence.handle(sequence, counter)?,
+        };
         let result = self
             .check_age(schema, clock, reading, now)
             .and_then(|()| self.check_values(schema, reading, now));
@@ -325,9 +406,13 @@ enum Continuity {
 }
 
 impl SequenceState {
-    fn handle(&mut self, sequence: Option<u64>) -> Result<Continuity, Rejection> {
+    fn handle(&mut self, sequence: Option<u64>, counter: Counter) -> Result<Continuity, Rejection> {
         let Some(sequence) = sequence else {
             return Ok(Continuity::Uncounted);
+        };
+        let Some(sequence) = self.endless(sequence, counter) else {
+            self.restart_at(sequence);
+            return Ok(Continuity::Restart);
         };
         let Some(last) = self.last else {
             self.restart_at(sequence);
@@ -349,6 +434,38 @@ impl SequenceState {
             return Ok(Continuity::Skipped(ahead - 1));
         }
         self.handle_backward(sequence, last - sequence)
+    }
+
+    /// What an endless counter would show: of all turns the one nearest to the last
+    /// reading. None: it does not begin anew where it was found to.
+    fn endless(&mut self, sequence: u64, counter: Counter) -> Option<u64> {
+        let last = match (counter, self.last) {
+            (Counter::Endless, _) | (_, None) => return Some(sequence),
+            (Counter::FoundOut | Counter::Wraps(_), Some(last)) => last,
+        };
+        let wraps = match counter {
+            Counter::Wraps(wraps) => Some(wraps),
+            _ => self.wraps,
+        };
+        let Some(wraps) = wraps else {
+            let bound = WRAPS.into_iter().find(|bound| *bound > last);
+            let bound =
+                bound.filter(|bound| sequence < last && bound - last + sequence <= WRAP_AHEAD_MAX);
+            self.wraps = bound;
+            return Some(sequence + bound.unwrap_or(0));
+        };
+        if sequence >= wraps {
+            return None;
+        }
+        let turn = last - last % wraps;
+        let near = turn.saturating_add(sequence);
+        Some(if near.saturating_add(wraps / 2) < last {
+            near.saturating_add(wraps)
+        } else if near > last.saturating_add(wraps / 2) {
+            near.checked_sub(wraps).unwrap_or(near)
+        } else {
+            near
+        })
     }
 
     fn handle_backward(&mut self, sequence: u64, behind: u64) -> Result<Continuity, Rejection> {
@@ -380,6 +497,7 @@ impl SequenceState {
             seen: 1,
             backward: None,
             backward_run: 0,
+            wraps: None,
         };
     }
 }

@@ -3,8 +3,8 @@
 //! those of each thread; this file has no other test beside its own.
 
 use hark_engine::{
-    AlertKind, AlertPolicy, Answers, Driver, Engine, Fault, Instance, LadderPolicy, Limits,
-    ModelRung, NodeClock, Now, PENDING_MAX, Reading, Rung, SensorId, StepReason,
+    AlertKind, AlertPolicy, Answers, Counter, Driver, Engine, Fault, Instance, LadderPolicy,
+    Limits, ModelRung, NodeClock, Now, PENDING_MAX, Reading, Rung, SensorId, StepReason,
 };
 
 use std::time::Duration;
@@ -101,6 +101,7 @@ impl Bench {
             keeper_margin_us: 100,
             readings_per_second_max: 0,
             clock: NodeClock::None,
+            counter: Counter::Endless,
             is_caching: true,
             explains_verdicts: true,
             alerts: AlertPolicy {

@@ -9,7 +9,7 @@ use crate::report::ModelIdentity;
 use anyhow::{Context, bail, ensure};
 use hark_config::BundlePath;
 use hark_engine::{
-    AlertPolicy, Answers, Driver, Engine, Fault, Instance, Limits, NodeClock, Now, Output,
+    AlertPolicy, Answers, Counter, Driver, Engine, Fault, Instance, Limits, NodeClock, Now, Output,
     PipelineSpec, Reading, Rung, Step,
 };
 use hark_models::golden::Golden;
@@ -300,6 +300,7 @@ pub const RECORDED: Limits = Limits {
     keeper_margin_us: 0,
     readings_per_second_max: 0,
     clock: NodeClock::None,
+    counter: Counter::Endless,
     is_caching: false,
     explains_verdicts: false,
     alerts: AlertPolicy {

@@ -25,10 +25,10 @@ use crate::bundle::{MODEL_RUNGS, Rungs};
 use crate::report::{Event, PipelineNames, Reporter, Reporting, SensorVerdict, Standing};
 use figures::Figures;
 use handover::MadeBy;
-use hark_config::{Clock as ClockConfig, Config, SourceConfig, check_level};
+use hark_config::{Clock as ClockConfig, Config, Format, SourceConfig, check_level};
 use hark_engine::{
-    AlertKind, AlertState, Driver, Engine, Limits, NodeClock, Now, Outcome, Reading, Rejection,
-    Rung, Schema, SensorId, Stage, Step,
+    AlertKind, AlertState, Counter, Driver, Engine, Limits, NodeClock, Now, Outcome, Reading,
+    Rejection, Rung, Schema, SensorId, Stage, Step, Windowless,
 };
 use hark_hal::{Clock, wall_us};
 use hark_threads::progress::Progress;
@@ -48,6 +48,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Between two looks at who is silent: a look for each reading would cost as much as
 /// decoding a small one, and nobody waits for silence this closely.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// What is counted where the windows of a sensor are never full, in `link_faults` of
+/// the summary.
+pub const NO_WINDOW: &str = "no_window";
 /// Bytes of a rejected payload that are kept as an example.
 const EXAMPLE_BYTES: usize = 64;
 
@@ -331,6 +334,9 @@ impl HotPath {
         if let Step::Settled(Outcome::Rejected(reason)) = step {
             self.note_invalid(sensor, reading, reason);
         }
+        if let Some(windowless) = self.driver.poll_windowless() {
+            self.tell_windowless(windowless);
+        }
     }
 
     /// Counts a payload that is no reading. `detail` says why, and `payload`
@@ -480,6 +486,22 @@ impl HotPath {
         self.figures.stages.begin(Instant::now());
     }
 
+    /// The windows of a sensor are never full: what it sends is not what its model
+    /// was trained on.
+    #[cold]
+    fn tell_windowless(&mut self, windowless: Windowless) {
+        self.figures.note_fault(NO_WINDOW, 1);
+        let (source, name) = (self.source(), self.voice.name(windowless.sensor));
+        let seen_ms = windowless.period_us as f64 / 1e3;
+        let period_ms = self.schema().period_ms;
+        tracing::warn!(
+            peer = %source,
+            "{source}: {name}: no window is ever full: a reading comes every {seen_ms} ms, and the model's \
+             period_ms is {period_ms}, with gaps of at most {} readings; the rule answers meanwhile",
+            windowless.gap_max
+        );
+    }
+
     fn note_invalid(&mut self, sensor: SensorId, reading: &Reading, reason: Rejection) {
         let name = Arc::clone(self.voice.name(sensor));
         let schema = self.driver.engine().schema();
@@ -560,6 +582,12 @@ fn limits(source: &SourceConfig, config: &Config, rungs: &Rungs) -> Limits {
             ClockConfig::None => NodeClock::None,
             ClockConfig::Node => NodeClock::Node,
             ClockConfig::Utc => NodeClock::Utc,
+        },
+        counter: match (source.format, source.sequence_modulo) {
+            // Nodes of ours count on, and say when they begin anew.
+            (Format::Wire, _) => Counter::Endless,
+            (_, Some(modulo)) => Counter::Wraps(modulo),
+            (_, None) => Counter::FoundOut,
         },
         is_caching: rungs.is_cached(),
         explains_verdicts: config.output.verdict_causes,

@@ -8,6 +8,7 @@ use hark_codec::Delimiter;
 use hark_config::{BundlePath, Config, Link, ModelConfig};
 use hark_outlet::outputs::Stdout;
 use hark_outlet::verdicts::OnVerdict;
+use hark_serve::hot_path::NO_WINDOW;
 use hark_serve::report::{SensorVerdict, VerdictReport};
 use serde::Serialize;
 use std::io::Write;
@@ -104,7 +105,15 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     if shutdown.is_requested() {
         return Ok(());
     }
-    ensure_usable(&summary, &config)
+    ensure_usable(&summary, &config)?;
+    let windowless = summary
+        .sources
+        .iter()
+        .find(|(_, source)| source.link_faults.contains_key(NO_WINDOW));
+    if let Some((name, _)) = windowless.filter(|_| summary.scored == 0) {
+        bail!("no reading of source {name} made a window for its model");
+    }
+    Ok(())
 }
 
 /// Fails if there was no reading, or none but rejected ones.

@@ -10,8 +10,8 @@ use crate::line::LinePlan;
 use crate::model::ModelPlan;
 use crate::node::NodePlan;
 use hark_engine::{
-    AlertPolicy, Channel, FeatureKind, FeatureSpec, LadderPolicy, Limits, NodeClock, PipelineSpec,
-    Schema, ScoreSpec, VerdictSpec, WindowSpec,
+    AlertPolicy, Channel, Counter, FeatureKind, FeatureSpec, LadderPolicy, Limits, NodeClock,
+    PipelineSpec, Schema, ScoreSpec, VerdictSpec, WindowSpec,
 };
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -175,6 +175,7 @@ fn draw_limits(rng: &mut ChaCha8Rng, nodes: &[NodePlan], is_quiet: bool) -> Limi
         deadline_us,
         keeper_margin_us: rng.random_range(0..=deadline_us / 2),
         readings_per_second_max: if has_rate { rate_max } else { 0 },
+        counter: Counter::Endless,
         clock: [NodeClock::None, NodeClock::Node][rng.random_range(0..2)],
         is_caching: rng.random_ratio(1, 4),
         explains_verdicts: deadline_us.is_multiple_of(2),

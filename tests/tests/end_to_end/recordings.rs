@@ -111,3 +111,94 @@ fn real_data_gets_one_outcome_a_row() -> Result<()> {
     assert!(count(&summary, "scored") > 1000, "{summary}");
     Ok(())
 }
+
+/// What `hark replay` makes of `recording`, read by `mapping`.
+fn replay(recording: &[u8], mapping: &str) -> Result<(Value, String)> {
+    let site = Site::new(&format!(
+        "[[sources]]\nname = \"rec\"\nkind = \"file\"\npath = \"rec\"\n{mapping}\n"
+    ))?;
+    fs::write(site.path().join("rec"), recording)?;
+    let ran = site.finish(&["replay", "--config", "hark.toml", "--json"])?;
+    Ok((ran.summary()?, ran.stderr.clone()))
+}
+
+#[test]
+fn recordings_are_read_by_each_key_of_the_mapping() -> Result<()> {
+    let rows = |line: &dyn Fn(u64) -> String| (0..10).map(line).collect::<String>();
+    let plain = |n: u64| format!("{n},{LOW},0\n");
+    let latin: Vec<u8> = b"seq,level,flow,T [\xB0C]\n"
+        .iter()
+        .copied()
+        .chain(rows(&|n| format!("{n},{LOW},0,20\n")).into_bytes())
+        .collect();
+    let cases: [(&str, Vec<u8>, &str); 8] = [
+        (
+            "comment and skip_lines",
+            format!("logger 7\n# hall\nseq,level,flow\n{}", rows(&plain)).into(),
+            "mapping = { comment = \"#\", skip_lines = 1 }",
+        ),
+        ("encoding", latin, "mapping = { encoding = \"latin-1\" }"),
+        (
+            "CR alone, and a delimiter that nobody named",
+            format!("seq;level;flow\n{}", rows(&|n| format!("{n};{LOW};0\n")))
+                .replace('\n', "\r")
+                .into(),
+            "",
+        ),
+        (
+            "timestamp_format in two columns, timezone",
+            format!(
+                "D,T,level,flow\n{}",
+                rows(&|n| format!("01.05.2024,10:00:0{n},{LOW},0\n"))
+            )
+            .into(),
+            "mapping = { timestamp = [\"D\", \"T\"], timestamp_format = \"%d.%m.%Y %H:%M:%S\", timezone = \"Europe/Berlin\" }",
+        ),
+        (
+            "paths",
+            rows(&|n| {
+                format!("{{\"n\":{{\"seq\":{n}}},\"v\":[{{\"l\":\"{LOW}\"}},{{\"f\":0}}]}}\n")
+            })
+            .into(),
+            "format = \"json\"\nmapping = { sequence = \"n.seq\", channels = { level = \"v[0].l\", flow = \"/v/1/f\" } }",
+        ),
+        (
+            "readings",
+            format!(
+                "{{\"d\":{{\"i\":[{}]}}}}\n",
+                rows(&|n| format!("{{\"seq\":{n},\"level\":{LOW},\"flow\":0}},"))
+                    .trim_end_matches(',')
+            )
+            .into(),
+            "format = \"json\"\nmapping = { readings = \"d.i\" }",
+        ),
+        (
+            "a table for a channel",
+            format!(
+                "seq,l,flow\n{}",
+                rows(&|n| format!("{n},{},0\n", LOW * 10.0))
+            )
+            .into(),
+            "mapping = { channels = { level = { field = \"l\", scale = 0.1 } } }",
+        ),
+        (
+            "sequence_modulo",
+            format!(
+                "seq,level,flow\n{}",
+                rows(&|n| format!("{},{LOW},0\n", n % 4))
+            )
+            .into(),
+            "mapping = { sequence_modulo = 4 }",
+        ),
+    ];
+    for (what, recording, mapping) in cases {
+        let (summary, stderr) = replay(&recording, mapping)?;
+        assert_eq!(
+            count(&summary, "readings"),
+            10,
+            "{what}: {summary} {stderr}"
+        );
+        assert_eq!(count(&summary, "rejected"), 0, "{what}: {summary} {stderr}");
+    }
+    Ok(())
+}

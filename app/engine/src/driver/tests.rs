@@ -4,7 +4,8 @@ mod occlusion;
 
 use super::*;
 use crate::{
-    AlertPolicy, Fault, LadderPolicy, Limits, ModelRung, NodeClock, Outcome, ScoreSpec, Verdict,
+    AlertPolicy, Counter, Fault, LadderPolicy, Limits, ModelRung, NodeClock, Outcome, ScoreSpec,
+    Verdict,
 };
 use Rung::{Model, Previous, Rule};
 
@@ -46,6 +47,7 @@ impl Bench {
             keeper_margin_us,
             readings_per_second_max: 0,
             clock: NodeClock::None,
+            counter: Counter::Endless,
             is_caching: false,
             explains_verdicts: false,
             alerts: AlertPolicy::default(),

@@ -63,6 +63,10 @@ pub(super) struct SensorState {
     /// Whether a reading of it has come.
     pub(super) is_heard: bool,
     pub(super) awaited: Awaited,
+    /// Gaps in a row that emptied its window before it was full.
+    pub(super) emptied: u32,
+    /// When its last sample was taken, by its own time if it has one.
+    pub(super) sampled_us: i64,
     pub(super) tenure: Tenure,
     name: Arc<str>,
 }
@@ -197,6 +201,8 @@ impl Sensors {
             cache: Cache::new(self.cached_len),
             last: None,
             heard_us: 0,
+            emptied: 0,
+            sampled_us: 0,
             is_heard: false,
             awaited: Awaited::No,
             tenure,

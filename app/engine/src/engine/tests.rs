@@ -31,6 +31,7 @@ fn limits() -> Limits {
         keeper_margin_us: 0,
         readings_per_second_max: 0,
         clock: NodeClock::None,
+        counter: Counter::Endless,
         is_caching: false,
         explains_verdicts: false,
         alerts: AlertPolicy::default(),
@@ -335,4 +336,31 @@ fn sensors_and_readings_a_second_are_bounded() {
     assert_eq!(read(&mut engine, 2, 1.0, 999_999), refused);
     assert_ne!(read(&mut engine, 3, 1.0, 1_000_000), refused);
     check_conservation(&engine);
+}
+
+#[test]
+fn a_sensor_whose_windows_are_never_full_is_told_and_the_rule_speaks() {
+    let mut engine = two_readings();
+    let slow = |engine: &mut Engine, n: u64| read(engine, 5 * n, 1.0, 500_000 * n);
+    for n in 0..u64::from(WINDOWLESS_AFTER) {
+        assert_eq!(slow(&mut engine, n), Step::Settled(Outcome::Filling));
+        assert_eq!(engine.poll_windowless(), None);
+    }
+    for n in u64::from(WINDOWLESS_AFTER)..100 {
+        assert_eq!(slow(&mut engine, n), Step::Settled(Outcome::Fallback));
+        let told = engine.poll_windowless().map(|told| told.period_us);
+        let expected = (n == u64::from(WINDOWLESS_AFTER)).then_some(500_000);
+        assert_eq!(told, expected, "once, with the period seen");
+    }
+    check_conservation(&engine);
+    // At the declared period it is the model's again.
+    assert_eq!(
+        read(&mut engine, 500, 1.0, 50_000_000),
+        Step::Settled(Outcome::Fallback)
+    );
+    assert_eq!(read(&mut engine, 501, 1.0, 50_100_000), Step::Pending);
+    let ticket = start(&mut engine, 50_100_000);
+    engine.handle_outputs(ticket, Ok(&[0.25]), 50_100_100);
+    read(&mut engine, 503, 1.0, 50_300_000);
+    assert_eq!(engine.counters().scored, 1);
 }

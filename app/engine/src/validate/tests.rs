@@ -35,11 +35,19 @@ fn at(periods: u64) -> Now {
 
 /// Judges a series, one period apart; `Ok` holds what was missed before.
 fn judge(clock: NodeClock, series: &[(u64, Reading)]) -> Vec<Result<u64, Rejection>> {
+    judge_counter(clock, Counter::Endless, series)
+}
+
+fn judge_counter(
+    clock: NodeClock,
+    counter: Counter,
+    series: &[(u64, Reading)],
+) -> Vec<Result<u64, Rejection>> {
     let (schema, mut validator) = (schema(), Validator::new());
     series
         .iter()
         .map(|(periods, r)| {
-            let sample = validator.validate(&schema, clock, r, at(*periods))?;
+            let sample = validator.validate(&schema, (clock, counter), r, at(*periods))?;
             assert!(std::ptr::eq(sample.reading, r));
             Ok(if sample.is_restart {
                 RESTART
@@ -77,6 +85,80 @@ fn gaps_are_counted_and_repeats_refused() {
         ],
     );
     check_sequence(&[0, u64::MAX], &[Ok(0), Ok(RESTART)]);
+}
+
+fn check_counter(counter: Counter, sequences: &[u64], expected: &[Result<u64, Rejection>]) {
+    let series: Vec<_> = (0..)
+        .zip(sequences)
+        .map(|(n, &s)| (n, reading(Some(s), None, &[0.0, 0.0])))
+        .collect();
+    let judged = judge_counter(NodeClock::None, counter, &series);
+    assert_eq!(judged, expected, "{counter:?} {sequences:?}");
+}
+
+#[test]
+fn a_counter_that_begins_anew_at_a_usual_bound_goes_on() {
+    for wraps in WRAPS {
+        let last = wraps - 1;
+        check_counter(
+            Counter::FoundOut,
+            &[last - 1, last, 0, 2, 1, 2, 3],
+            &[
+                Ok(0),
+                Ok(0),
+                Ok(0),
+                Ok(1),
+                Err(Rejection::Reordered),
+                Err(Rejection::Duplicate),
+                Ok(0),
+            ],
+        );
+    }
+    let byte: Vec<u64> = (0..2000).map(|n| n % 256).collect();
+    check_counter(Counter::FoundOut, &byte, &vec![Ok(0); 2000]);
+    let named: Vec<u64> = (0..2000).map(|n| n % 60).collect();
+    check_counter(Counter::Wraps(60), &named, &vec![Ok(0); 2000]);
+    // A late one of the turn before is late, and a node that starts again is seen to.
+    check_counter(
+        Counter::Wraps(256),
+        &[254, 1, 255, 100, 0, 1, 2],
+        &[
+            Ok(0),
+            Ok(2),
+            Err(Rejection::Reordered),
+            Ok(98),
+            Err(Rejection::Reordered),
+            Err(Rejection::Reordered),
+            Ok(RESTART),
+        ],
+    );
+    check_counter(Counter::FoundOut, &[9, 0, 30], &[Ok(0), Ok(0), Ok(RESTART)]);
+}
+
+#[test]
+fn without_a_sequence_times_say_what_comes_again_or_too_late() {
+    let check = |times: &[i64], expected: &[Result<u64, Rejection>]| {
+        let series: Vec<_> = (0..)
+            .zip(times)
+            .map(|(n, &t)| (n, reading(None, Some(t * PERIOD_US as i64), &[0.0, 0.0])))
+            .collect();
+        assert_eq!(judge(NodeClock::None, &series), expected, "{times:?}");
+    };
+    let (again, late) = (Err(Rejection::Duplicate), Err(Rejection::Reordered));
+    check(
+        &[5, 6, 6, 5, 8, 9],
+        &[Ok(0), Ok(0), again, late, Ok(1), Ok(0)],
+    );
+    // A clock that was set back by an hour.
+    check(
+        &[36_000, 0, 1, 2, 3],
+        &[Ok(0), late, late, Ok(RESTART), Ok(0)],
+    );
+    let burst: Vec<i64> = (0..20).chain(0..20).chain([20]).collect();
+    let mut expected = vec![Ok(0); 20];
+    expected.extend([late; 19]);
+    expected.extend([again, Ok(0)]);
+    check(&burst, &expected);
 }
 
 #[test]
@@ -186,8 +268,11 @@ fn age_by_the_nodes_own_clock_is_relative_to_the_fastest_path() {
 #[test]
 fn a_node_clock_that_starts_again_is_not_stale() {
     let sent = |arrival: u64, sent: i64| (arrival, reading(None, Some(sent * 100_000), &[0.0; 2]));
-    let series = [sent(100, 90), sent(101, 0), sent(102, 1)];
-    assert_eq!(judge(NodeClock::Node, &series), [Ok(0), Ok(0), Ok(0)]);
+    let times = [(100, 90), (101, 0), (102, 1), (103, 2), (104, 3)];
+    let series = times.map(|(arrival, time)| sent(arrival, time));
+    let late = Err(Rejection::Reordered);
+    let expected = [Ok(0), late, late, Ok(RESTART), Ok(0)];
+    assert_eq!(judge(NodeClock::Node, &series), expected);
 }
 
 /// Arrival and sending of each reading in periods of 100 ms, ages up to 1 s.
