@@ -46,6 +46,7 @@ impl Watch {
             keeper_margin_us: MARGIN_US,
             readings_per_second_max: 0,
             clock: NodeClock::None,
+            counter: crate::Counter::Endless,
             is_caching: false,
             explains_verdicts,
             alerts: AlertPolicy::default(),
