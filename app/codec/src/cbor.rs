@@ -34,7 +34,7 @@ pub(crate) fn decode(draft: Draft<'_>, payload: &[u8], sink: Sink<'_>) -> usize 
         Ok(false) => {}
         Err(fault) => {
             let fault = walk.tokens.at(fault);
-            walk.reject(fault);
+            walk.reject(*fault);
         }
     }
     walk.count
@@ -106,7 +106,7 @@ impl<'p> Tokens<'p> for Cbor<'p> {
                 .int()
                 .map(|value| Scalar::Float(i128::from(value) as f64)),
             Type::F16 | Type::F32 | Type::F64 => input.f64().map(Scalar::Float),
-            Type::String => input.str().map(|text| Scalar::Text(text)),
+            Type::String => input.str().map(Scalar::Text),
             Type::Null => input.null().map(|()| Scalar::Null),
             Type::Undefined => input.undefined().map(|()| Scalar::Null),
             Type::Bool => input

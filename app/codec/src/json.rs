@@ -37,7 +37,7 @@ pub(crate) fn decode(draft: Draft<'_>, text: &str, sink: Sink<'_>) -> usize {
             Ok(false) => {}
             Err(fault) => {
                 let fault = walk.tokens.at(fault);
-                walk.reject(fault);
+                walk.reject(*fault);
                 // The next value after this one, or after a broken one the next line.
                 walk.tokens = start;
                 match walk.tokens.skip() {

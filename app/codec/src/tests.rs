@@ -22,7 +22,7 @@ fn decoder(format: Format, mapping: &str) -> Decoder {
 fn render(decoder: &mut Decoder, payload: &[u8]) -> String {
     let mut outcomes = Vec::new();
     let count = decoder.decode(payload, 0, &mut |outcome| {
-        outcomes.push(render_one(&outcome))
+        outcomes.push(render_one(&outcome));
     });
     assert_eq!(count, outcomes.len());
     if outcomes.is_empty() {

@@ -298,7 +298,7 @@ impl TimeRule {
                          the second one once the first has passed"
                     )
                 });
-                let first = ambiguous.clone().earlier();
+                let first = ambiguous.earlier();
                 let has_passed = |first_us: i64| {
                     let since = notes.zoned_us.map(|last| last.saturating_sub(first_us));
                     since.is_some_and(|since| since > FOLD_BACK_US)

@@ -187,7 +187,7 @@ const ATOMS: &[Atom] = &[
     (&["gpm", "GPM"], FLOW, 3.785_411_784e-3 / 60.0, false),
     (&["cfm", "CFM"], FLOW, 0.028_316_846_592 / 60.0, false),
     (&["N", "newton"], NEWTON, 1e3, true),
-    (&["lbf", "[lbf_av]"], NEWTON, 4448.221_615_260_5, false),
+    (&["lbf", "[lbf_av]"], NEWTON, 4_448.221_615_260_5, false),
     (&["Pa", "pascal"], PASCAL, 1e3, true),
     (&["bar"], PASCAL, 1e8, true),
     (&["psi", "PSI", "[psi]"], PASCAL, 6_894_757.293_168, false),
@@ -385,7 +385,7 @@ fn read_degrees(text: &str) -> Option<Read> {
     };
     let (_, scale, offset) = DEGREES
         .iter()
-        .find(|(spellings, ..)| spellings.iter().any(|s| is_spelt(&s)))?;
+        .find(|(spellings, ..)| spellings.iter().any(is_spelt))?;
     Some(Read {
         dimension: KELVIN,
         scale: *scale,
@@ -418,7 +418,7 @@ fn read_atom(text: &str) -> Option<(Dimension, f64)> {
     let find = |text: &str| {
         ATOMS
             .iter()
-            .find(|(spellings, ..)| spellings.iter().any(|s| is_spelt(&s, text)))
+            .find(|(spellings, ..)| spellings.iter().any(|s| is_spelt(s, text)))
     };
     if let Some((_, dimension, scale, _)) = find(text) {
         return Some((*dimension, *scale));

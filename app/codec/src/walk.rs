@@ -155,9 +155,9 @@ impl<'m, 'p, 's, T: Tokens<'p>> Walk<'m, 'p, 's, T> {
         }
     }
 
-    pub(crate) fn reject(&mut self, fault: Fault) {
+    pub(crate) fn reject(&mut self, rejected: Rejected) {
         self.count += 1;
-        (self.sink)(Err(*fault));
+        (self.sink)(Err(rejected));
     }
 
     /// An array of readings. One that is wrong does not cost the others.
@@ -171,7 +171,7 @@ impl<'m, 'p, 's, T: Tokens<'p>> Walk<'m, 'p, 's, T> {
             place += 1;
             if self.count >= READINGS_MAX {
                 self.tokens.skip()?;
-                self.reject(Rejected::new(
+                self.reject(*Rejected::new(
                     hark_engine::Rejection::Oversize,
                     format_args!("more than {READINGS_MAX} readings in one message"),
                 ));
@@ -186,7 +186,7 @@ impl<'m, 'p, 's, T: Tokens<'p>> Walk<'m, 'p, 's, T> {
                     let fault = self.tokens.at(fault);
                     self.tokens = start;
                     self.tokens.skip()?;
-                    self.reject(fault.at(format_args!(" in reading {place}")));
+                    self.reject(*fault.at(format_args!(" in reading {place}")));
                 }
             }
         }

@@ -284,7 +284,7 @@ fn a_named_field_that_never_comes_is_said_once() {
         let sensor = if round == 5 { r#","id":"a""# } else { "" };
         let payload = format!(r#"{{"pressure":1,"flow":2{sensor}}}"#);
         decoder.decode(payload.as_bytes(), 0, &mut |outcome| {
-            assert!(outcome.is_ok())
+            assert!(outcome.is_ok());
         });
         notes.extend(decoder.take_note());
     }
@@ -378,7 +378,7 @@ fn json_is_what_another_parser_says_it_is() {
         let is_json = parsed.is_ok();
         let mut is_accepted = true;
         decoder.decode(payload.as_bytes(), 0, &mut |outcome| {
-            is_accepted &= outcome.is_ok()
+            is_accepted &= outcome.is_ok();
         });
         let has_twice = payload.matches("\"x\"").count() > 1;
         assert!(is_json == is_accepted || has_twice, "{payload}");
