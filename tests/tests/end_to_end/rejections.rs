@@ -22,6 +22,7 @@ name = "utc"
 kind = "mqtt"
 topics = ["utc/{sensor}"]
 clock = "utc"
+mapping.timestamp_unit = "us"
 
 [[sources]]
 name = "csv"
