@@ -20,7 +20,7 @@ const READ_BYTES: usize = 64 * 1024;
 /// Where a recording's clock starts: far enough from 0 that times may be
 /// subtracted. Microseconds.
 const START_US: u64 = 1_000_000_000;
-/// How long a recording that repeats and holds nothing is left alone.
+/// How long a recording that repeats and holds no reading is left alone.
 const EMPTY_PAUSE: Duration = Duration::from_secs(1);
 /// The longest gap in a recording that is kept; a day, microseconds.
 const GAP_MAX_US: u64 = 86_400_000_000;
@@ -33,8 +33,8 @@ pub(super) struct FileFeed {
     file: Option<File>,
     /// It was opened before: the link is up, through all repetitions.
     is_up: bool,
-    /// Nothing has been read since it was opened.
-    is_empty: bool,
+    /// Readings that had come when it was last opened.
+    before: Option<u64>,
     buffer: Box<[u8]>,
     /// What was read, in UTF-8.
     text: Vec<u8>,
@@ -53,7 +53,7 @@ impl FileFeed {
             clock: RecordingClock::new((period_ms * 1e3) as u64),
             file: None,
             is_up: false,
-            is_empty: true,
+            before: None,
             buffer: vec![0; READ_BYTES].into(),
             text: Vec::with_capacity(READ_BYTES),
             unread: 0..0,
@@ -71,8 +71,11 @@ impl FileFeed {
                     hot_path.handle_link_up();
                 }
                 self.decoder.handle_link_up(false);
+                let readings = hot_path.readings();
+                if self.before.replace(readings) == Some(readings) {
+                    sleep(EMPTY_PAUSE, shutdown, hot_path);
+                }
                 self.opened_us = hark_hal::wall_us() as i64;
-                self.is_empty = true;
                 closed.insert(File::open(&self.link.path)?)
             }
         };
@@ -81,14 +84,9 @@ impl FileFeed {
         let text = self.decoder.widened(&self.buffer[..len]);
         self.text.extend_from_slice(text);
         self.unread = 0..self.text.len();
-        if len > 0 {
-            self.is_empty = false;
-            return Ok(());
-        }
-        self.file = None;
-        self.is_over = !self.link.repeat;
-        if self.is_empty && self.link.repeat {
-            sleep(EMPTY_PAUSE, shutdown, hot_path);
+        if len == 0 {
+            self.file = None;
+            self.is_over = !self.link.repeat;
         }
         Ok(())
     }

@@ -254,6 +254,11 @@ impl HotPath {
         self.voice.name(sensor)
     }
 
+    /// Readings that have come so far, whatever became of them.
+    pub fn readings(&self) -> u64 {
+        self.driver.engine().counters().readings
+    }
+
     /// How many sensors there may be.
     pub fn sensors_max(&self) -> usize {
         self.sensors_max

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -200,5 +202,26 @@ fn recordings_are_read_by_each_key_of_the_mapping() -> Result<()> {
         );
         assert_eq!(count(&summary, "rejected"), 0, "{what}: {summary} {stderr}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_recording_of_a_header_alone_is_not_read_over_and_over_without_a_pause() -> Result<()> {
+    const READS_MAX: u64 = 10_000;
+    const LOOK: Duration = Duration::from_millis(20);
+    let site = Site::new(
+        "[[sources]]\nname = \"rec\"\nkind = \"file\"\npath = \"rec.csv\"\nrepeat = true\n",
+    )?;
+    fs::write(site.path().join("rec.csv"), "level,flow\n")?;
+    let mut hark = site.start(&["run", "--config", "hark.toml", "--json", "--for", "2s"])?;
+    let io = format!("/proc/{}/io", hark.pid()?);
+    let mut reads = 0;
+    while hark.is_alive()? {
+        let io = fs::read_to_string(&io).unwrap_or_default();
+        let calls = io.lines().find_map(|line| line.strip_prefix("syscr: "));
+        reads = calls.and_then(|calls| calls.parse().ok()).unwrap_or(reads);
+        thread::sleep(LOOK);
+    }
+    assert!((1..READS_MAX).contains(&reads), "{reads} reads");
     Ok(())
 }
