@@ -46,7 +46,7 @@ pub use sources::{
 };
 pub use timing::{BudgetConfig, LadderConfig};
 pub use topics::check_level;
-pub use topics::{CHANNEL_CAPTURE, SensorTemplate, TopicPattern};
+pub use topics::{CHANNEL_CAPTURE, SENSOR_NAME_MAX, SensorTemplate, TopicPattern};
 
 use error::suggestion;
 use section::Section;

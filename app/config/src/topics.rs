@@ -9,6 +9,9 @@ use std::fmt;
 /// Bytes in a topic or filter. MQTT 5.0, section 1.5.4: strings have a 16-bit length.
 const TOPIC_BYTES_MAX: usize = 65_535;
 
+/// The longest sensor name, bytes: it becomes a level of a topic and a label.
+pub const SENSOR_NAME_MAX: usize = 64;
+
 /// Checks that `name` can be one level of a topic: not empty, no `/`, `+`, `#` or control character.
 pub fn check_level(name: &str) -> Result<(), String> {
     if name.is_empty() {
@@ -242,6 +245,14 @@ impl SensorTemplate {
         if !rest.is_empty() {
             parts.push(Part::Literal(rest.to_owned()));
         }
+        let literals = parts.iter().map(|part| match part {
+            Part::Literal(text) => text.len(),
+            // At the least; the whole is known with the topic.
+            Part::Capture(_) => 1,
+        });
+        if literals.sum::<usize>() > SENSOR_NAME_MAX {
+            return Err(format!("makes a name of more than {SENSOR_NAME_MAX} bytes"));
+        }
         Ok(Self { parts })
     }
 
@@ -320,6 +331,17 @@ mod tests {
         check_sensor("{line}/+/{n}/#", "{n}-of-{line}", "a/b/c", Some("c-of-a"));
         check_sensor("plant/#", "all", "plant", Some("all"));
         check_sensor("plant/temperature", "t1", "plant/temperature", Some("t1"));
+    }
+
+    #[test]
+    fn a_name_that_no_sensor_may_have_is_no_template() {
+        let check = |text: &str, is_good| {
+            assert_eq!(SensorTemplate::parse(text).is_ok(), is_good, "{text}");
+        };
+        check(&"x".repeat(64), true);
+        check(&"x".repeat(65), false);
+        check(&("{machine}".to_owned() + &"x".repeat(63)), true);
+        check(&("{machine}".to_owned() + &"x".repeat(64)), false);
     }
 
     #[test]

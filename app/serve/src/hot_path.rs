@@ -25,7 +25,9 @@ use crate::bundle::{MODEL_RUNGS, Rungs};
 use crate::report::{Event, PipelineNames, Reporter, Reporting, SensorVerdict, Standing};
 use figures::Figures;
 use handover::MadeBy;
-use hark_config::{Clock as ClockConfig, Config, Format, SourceConfig, check_level};
+use hark_config::{
+    Clock as ClockConfig, Config, Format, SENSOR_NAME_MAX, SourceConfig, check_level,
+};
 use hark_engine::{
     AlertKind, AlertState, Counter, Driver, Engine, Limits, NodeClock, Now, Outcome, Reading,
     Rejection, Rung, Schema, SensorId, Stage, Step, Windowless,
@@ -40,8 +42,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use voice::{HeldVerdicts, Telling, Voice};
 
-/// The longest sensor name: it becomes a level of a topic and a label.
-const SENSOR_NAME_MAX: usize = 64;
 /// A loop that did not come round for so long was not listening: hark was stopped,
 /// or its machine slept. It passes twenty times a second.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -167,3 +167,21 @@ fn a_sensor_whose_window_waits_for_its_verdict_keeps_its_place() {
         "not the one that waits"
     );
 }
+
+#[test]
+fn a_sensor_whose_alert_stood_before_the_start_gives_its_place_if_it_never_comes() {
+    let mut driver = driver();
+    let gone = driver.handle_standing("gone", AlertKind::Anomaly, 0);
+    make_known(&mut driver, "pump", 0);
+    let mut said = Vec::new();
+    let new = driver.newcomer("new", &reading(0, 1.0), now(SECOND), &mut said);
+    assert_eq!(new, gone);
+    let [Output::Alert(alert)] = said[..] else {
+        panic!("{said:?}")
+    };
+    assert_eq!(alert.state(), AlertState::Cleared);
+    assert_eq!(
+        names(&driver, &["gone", "pump", "new"]),
+        [false, true, true]
+    );
+}
