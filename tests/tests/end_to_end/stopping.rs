@@ -190,3 +190,27 @@ fn a_model_within_a_long_deadline_is_given_up_by_a_stop() -> Result<()> {
     assert_eq!(summary["threads_left"][0], "source lasting", "{summary}");
     Ok(())
 }
+
+#[test]
+fn a_hangup_while_the_configuration_is_read_does_not_kill() -> Result<()> {
+    let site =
+        Site::new("[[sources]]\nname = \"f\"\nkind = \"mqtt\"\ntopics = [\"s/{sensor}\"]\n")?;
+    let path = site.path().join("hark.toml");
+    let config = fs::read_to_string(&path)?;
+    fs::remove_file(&path)?;
+    make_fifo(&path)?;
+    let mut hark = site.run()?;
+    // Returns once the other end is opened, which is hark's.
+    let mut fifo = OpenOptions::new().write(true).open(&path)?;
+    hark.signal("HUP")?;
+    // What it reads when it does as it was told.
+    let next = site.path().join("next.toml");
+    fs::write(&next, &config)?;
+    fs::rename(&next, &path)?;
+    fifo.write_all(config.as_bytes())?;
+    drop(fifo);
+    hark.wait_for_event("the start", |event| event["event"] == "started")?;
+    ensure!(hark.is_alive()?, "{}", hark.stderr());
+    hark.terminate()?.summary()?;
+    Ok(())
+}
