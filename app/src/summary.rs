@@ -53,6 +53,9 @@ pub struct Summary {
     pub model_faults: u64,
     /// Verdicts that reused the scores of equal features.
     pub cache_hits: u64,
+    /// Of `fallback`: readings that the rule answered because no window of theirs is
+    /// ever full.
+    pub windowless: u64,
     /// Steps on the ladder, up and down.
     pub ladder_steps: u64,
     /// Threads that hang in a model.
@@ -218,6 +221,7 @@ impl Summary {
         self.missed = self.missed.saturating_add(counters.missed);
         self.model_faults += counters.model_faults;
         self.cache_hits += counters.cache_hits;
+        self.windowless += counters.windowless;
         self.ladder_steps += counters.ladder_steps;
         for reason in Rejection::all() {
             let count = counters.rejected_by_reason[reason.index()];

@@ -109,7 +109,7 @@ pub type Sink<'s> = &'s mut dyn FnMut(Result<Decoded<'_>, Rejected>);
 /// assert_eq!(outcomes[1].as_ref().unwrap().values(), [1.6]);
 /// assert_eq!(
 ///     outcomes[2].as_ref().unwrap_err(),
-///     r#"wrong_type: "pressure": expected a number, found "high" at column 39 in reading 2"#,
+///     r#"wrong_type: "pressure": expected a number, found "high" at column 38 in reading 2"#,
 /// );
 /// # Ok::<(), hark_codec::MappingError>(())
 /// ```

@@ -478,6 +478,7 @@ impl Engine {
         };
         if !is_due {
             // No window is ever full: the rule speaks, which needs none.
+            self.counters.windowless += 1;
             mark(Stage::Features);
             return self.answer_at_once(&question);
         }

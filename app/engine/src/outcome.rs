@@ -53,6 +53,9 @@ pub struct Counters {
     pub silences_untold: u64,
     /// Verdicts by a model that was not run, for features just scored.
     pub cache_hits: u64,
+    /// Of `fallback`: readings that the rule answered because no window of theirs is
+    /// ever full.
+    pub windowless: u64,
     /// Changes of the standing rung.
     pub ladder_steps: u64,
     /// Trials of a rung that had stepped down.
@@ -117,6 +120,7 @@ impl Counters {
             .for_each(|(sum, n)| *sum += n);
         self.silences_untold += other.silences_untold;
         self.cache_hits += other.cache_hits;
+        self.windowless += other.windowless;
         self.ladder_steps += other.ladder_steps;
         self.probes += other.probes;
         self.probes_failed += other.probes_failed;

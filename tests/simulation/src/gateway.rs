@@ -233,9 +233,11 @@ impl<'a> Gateway<'a> {
         match self.driver.sensor(&node.name) {
             Ok(sensor) => {
                 let has_restarted = std::mem::take(&mut end.has_restarted);
+                let before = self.engine().counters().windowless;
                 let step = self.hand_in(sensor, &reading, now_us);
                 if has_restarted {
-                    self.check_restarted(step);
+                    let is_windowless = self.engine().counters().windowless > before;
+                    self.check_restarted(step, is_windowless);
                 }
             }
             Err(reason) => self.reject(reason),
@@ -256,7 +258,7 @@ impl<'a> Gateway<'a> {
     }
 
     /// The first reading after a restart is judged by nothing before it.
-    fn check_restarted(&self, step: Step) {
+    fn check_restarted(&self, step: Step, is_windowless: bool) {
         let is_by_the_past = match step {
             Step::Settled(Outcome::Rejected(reason)) => matches!(
                 reason,
@@ -267,6 +269,8 @@ impl<'a> Gateway<'a> {
                     | Rejection::Future
             ),
             Step::Settled(Outcome::Filling) => false,
+            // By the rule, which needs no window and forgets nothing.
+            Step::Settled(Outcome::Fallback) if is_windowless => false,
             _ => self.scenario.spec.window.length > 1,
         };
         assert!(!is_by_the_past, "{step:?} right after a restart");

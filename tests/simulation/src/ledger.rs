@@ -25,6 +25,8 @@ use std::collections::VecDeque;
 
 /// Readings after which the rule has an opinion.
 const RULE_LEARNS: u64 = 128;
+/// Windows emptied in a row before the rule speaks without one.
+const WINDOWLESS_AFTER: u64 = 10;
 
 /// A reading whose window waits for its verdict.
 #[derive(Clone, Copy, Debug)]
@@ -144,11 +146,6 @@ impl<'a> Ledger<'a> {
             return;
         }
         let now_us = now.mono_us;
-        let has_place = self.open.len() < PENDING_MAX;
-        if has_place {
-            self.see_drift(engine);
-            self.follow(now_us);
-        }
         let open = Open {
             id: self.opened,
             sensor,
@@ -158,6 +155,20 @@ impl<'a> Ledger<'a> {
             rule_has_learnt: self.said[sensor.index()].samples > RULE_LEARNS,
             is_running: false,
         };
+        if engine.counters().windowless > self.counters.windowless {
+            // Whether its window is full the ledger cannot know; only that it was
+            // emptied often enough.
+            let resets = engine.counters().window_resets;
+            assert!(resets >= WINDOWLESS_AFTER, "{resets} resets");
+            assert_eq!(step, Step::Settled(Outcome::Fallback));
+            self.counters.windowless += 1;
+            return self.expect_fallback(open, now_us);
+        }
+        let has_place = self.open.len() < PENDING_MAX;
+        if has_place {
+            self.see_drift(engine);
+            self.follow(now_us);
+        }
         let choice = self.ladder.choice(now_us);
         let may_wait = choice.is_some_and(|(_, is_trial)| {
             !is_trial || self.ladder.has_server() || self.open.is_empty()

@@ -178,6 +178,7 @@ fn check_coverage(total: &RunSummary) {
         ("missed readings", counters.missed),
         ("fallbacks", counters.fallback),
         ("cached scores", counters.cache_hits),
+        ("without a window", counters.windowless),
         ("trials", counters.probes),
         ("failed trials", counters.probes_failed),
         ("instances given up", counters.hangs),

@@ -93,6 +93,7 @@ fn an_isolation_forest_whose_low_scores_are_odd_raises_alerts() -> Result<()> {
     assert!(ended.status.success(), "{}", ended.stderr);
     let verdicts = ended.stdout.lines().filter_map(|line| {
         let verdict: Value = serde_json::from_str(line).ok()?;
+        (verdict["event"] == "verdict").then_some(())?;
         Some((verdict["rung"].clone(), verdict["score"].as_f64()?))
     });
     let verdicts: Vec<(Value, f64)> = verdicts.collect();

@@ -48,7 +48,9 @@ fn unknown_keys_name_the_nearest() {
     );
     check(
         "[output]\nred = 1\n",
-        &["gateway.toml:2:1: output.red: unknown key `red` in [output]; known: alerts_stdout"],
+        &[
+            "gateway.toml:2:1: output.red: unknown key `red` in [output]; known: alerts_stdout, verdict_causes",
+        ],
     );
     check_source(
         SERIAL,
