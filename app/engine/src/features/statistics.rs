@@ -52,6 +52,7 @@ pub(super) fn crest(peak: f64, rms: f64) -> f64 {
 }
 
 /// Two passes, because fourth powers of raw values lose every digit.
+#[inline(always)]
 pub(super) fn kurtosis<I: Iterator<Item = f32>>(column: impl Fn() -> I, length: usize) -> f64 {
     let n = length as f64;
     let mean = column().map(f64::from).sum::<f64>() / n;
