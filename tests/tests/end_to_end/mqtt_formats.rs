@@ -5,6 +5,7 @@ use hark_tests::Mosquitto;
 use hark_wire::Message;
 use serde_json::Value;
 
+use crate::alerts::payload;
 use crate::hark::{Hark, Site, count};
 use crate::node::{ENOUGH, frame, hello, reading};
 use crate::{LIMIT, bundle};
@@ -127,5 +128,58 @@ fn wait_for_links(hark: &Hark) -> Result<()> {
     for source in ["json", "named", "cbor", "csv", "wire"] {
         hark.wait_for_link(source)?;
     }
+    Ok(())
+}
+
+const VALUES: &str = r#"
+[[sources]]
+name = "topics"
+kind = "mqtt"
+topics = ["values/{sensor}/{channel}"]
+
+[[sources]]
+name = "changes"
+kind = "mqtt"
+topics = ["changes/{sensor}"]
+hold_ms = 60000
+
+[[sources]]
+name = "kept"
+kind = "mqtt"
+topics = ["kept/{sensor}"]
+"#;
+
+/// What Home Assistant's statestream and many PLC gateways send: each value by itself.
+#[test]
+fn values_that_come_one_by_one_are_joined_and_retained_ones_are_no_readings() -> Result<()> {
+    let broker = Mosquitto::start()?;
+    let heard = broker.subscribe("hark/v1/gateway/alert/+")?;
+    broker.publish_retained("kept/old", r#"{"level":9.0,"flow":0.0}"#)?;
+    let site = Site::at(&broker, VALUES)?;
+    let hark = site.run()?;
+    for source in ["topics", "changes", "kept"] {
+        hark.wait_for_link(source)?;
+    }
+    // The alert comes with the last of them.
+    let levels = [bundle::LOW, bundle::HIGH, bundle::HIGH, bundle::HIGH];
+    broker.publish("changes/c1", r#"{"flow":0.0}"#)?;
+    for level in levels {
+        broker.publish("values/v1/level", &format!("{level} bar"))?;
+        broker.publish("values/v1/flow", "0.0")?;
+        broker.publish("changes/c1", &format!(r#"{{"level":{level}}}"#))?;
+        let whole = format!(r#"{{"level":{level},"flow":0.0}}"#);
+        broker.publish("kept/new", &whole)?;
+    }
+    for _ in 0..3 {
+        assert_eq!(payload(&heard.next(LIMIT)?)?["state"], "raised");
+    }
+    let summary = hark.terminate()?.summary()?;
+    assert_eq!(count(&summary, "rejected"), 0, "{summary}");
+    for source in ["topics", "changes", "kept"] {
+        let source = &summary["sources"][source];
+        assert_eq!(count(source, "readings"), 4, "{summary}");
+    }
+    let faults = &summary["sources"]["kept"]["link_faults"];
+    assert_eq!(faults["retained"], 1, "{summary}");
     Ok(())
 }
