@@ -37,6 +37,13 @@ const LEARNERS: &str = "ai.onnx.ml";
 /// Numbers in the arena of one model, constants included: 16 MiB.
 const NUMBERS_MAX: usize = 2 << 20;
 
+/// Numbers that all nodes of one model take in, each time that one is taken in. Some
+/// operators keep a place for each, and all of them pass over each in a run.
+const TAKEN_MAX: usize = 4 * NUMBERS_MAX;
+
+/// Outputs of one file that are looked at; learners have a label and its scores.
+const OUTPUTS_MAX: usize = 8;
+
 /// What one step does: from the numbers before its own, to its own.
 type Run = Box<dyn Fn(&[f64], &mut [f64]) + Send>;
 

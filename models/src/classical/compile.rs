@@ -10,7 +10,7 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_pro
 use super::node::{Made, Node, Value};
 use super::operators::{Operator, find};
 use super::tensor::Tensor;
-use super::{ClassicalModel, Kind, NUMBERS_MAX, Step};
+use super::{ClassicalModel, Kind, NUMBERS_MAX, OUTPUTS_MAX, Step, TAKEN_MAX};
 use crate::load::LoadError;
 
 pub(super) fn compile(
@@ -32,6 +32,12 @@ pub(super) fn compile(
             outputs: graph.output.len(),
         });
     };
+    if graph.output.len() > OUTPUTS_MAX {
+        return Err(LoadError::Arity {
+            inputs: 1,
+            outputs: graph.output.len(),
+        });
+    }
     let mut fitting = Vec::new();
     let mut refused = Vec::new();
     for output in &graph.output {
@@ -71,6 +77,8 @@ struct Compiler<'a> {
     opset: i64,
     known: HashMap<&'a str, Value>,
     numbers: Vec<f64>,
+    /// How many numbers its nodes take in.
+    taken: usize,
     steps: Vec<Step>,
 }
 
@@ -80,6 +88,7 @@ impl<'a> Compiler<'a> {
             opset,
             known: HashMap::new(),
             numbers: Vec::new(),
+            taken: 0,
             steps: Vec::new(),
         }
     }
@@ -186,6 +195,12 @@ impl<'a> Compiler<'a> {
         let is_known = |name: &str| operator.attributes.contains(&name);
         if let Some(odd) = proto.attribute.iter().find(|a| !is_known(&a.name)) {
             return Err(node.unfit(format!("attribute {:?} is not supported", odd.name)));
+        }
+        self.taken += node.inputs.iter().flatten().map(Value::len).sum::<usize>();
+        if self.taken > TAKEN_MAX {
+            return Err(node.unfit(format!(
+                "with it the nodes take in more than {TAKEN_MAX} numbers"
+            )));
         }
         let (shape, kind, run) = match (operator.read)(&node)? {
             Made::Same(value) => return Ok(value),

@@ -205,6 +205,23 @@ fn a_walk_through_a_tree_ends_whatever_the_file_says() {
 }
 
 #[test]
+fn a_small_file_that_asks_for_much_is_refused() {
+    let mut onnx = Onnx::new(DataType::Float, &[Dim::Fixed(1), Dim::Fixed(2)]);
+    onnx.floats("column", &[1_000, 1], &[1.0; 1_000]);
+    onnx.floats("row", &[1, 1_000], &[1.0; 1_000]);
+    onnx.node("Add", &["column", "row"], "square");
+    let sum = |n: usize| format!("sum{n}");
+    (0..100).for_each(|n| onnx.node("ReduceSum", &["square"], &sum(n)));
+    let sums: Vec<String> = (0..100).map(sum).collect();
+    let inputs: Vec<&str> = sums.iter().map(String::as_str).collect();
+    onnx.node("Sum", &inputs, "all");
+    onnx.node("Add", &["x", "all"], "y");
+    let file = onnx.bytes(&["y"]);
+    let refused = ClassicalModel::load(&file, 2, 2).err().unwrap().to_string();
+    assert!(refused.contains("more than 8388608 numbers"), "{refused}");
+}
+
+#[test]
 fn operators_that_are_not_here_are_named() {
     let mut onnx = Onnx::new(DataType::Float, &[Dim::Fixed(1), Dim::Fixed(2)]);
     onnx.node("Scaler", &["x"], "a");
